@@ -1,0 +1,7 @@
+//! The admission webhook: reviews in, patches out.
+//!
+//! From snapshot to answer there is no await, no lock and no I/O.
+
+pub mod decide;
+
+pub mod review;
