@@ -3,5 +3,5 @@
 //! From snapshot to answer there is no await, no lock and no I/O.
 
 pub mod decide;
-
+pub mod handler;
 pub mod review;

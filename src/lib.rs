@@ -1,7 +1,25 @@
 //! Image streams for any Kubernetes: short names in, pinned digests out.
+//!
+//! A map of the house. Imports run one way, and `tests/walls.rs` keeps it so:
+//!
+//! * pure, without clock, I/O and async: [`reference`] (an image reference exactly as written) ← [`stream`] (what an
+//!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←
+//!   [`admission::decide`] and [`admission::review`] (a question and its answer)
+//! * [`store`]: where streams live, and the current snapshot
+//! * [`admission::handler`]: the webhook
+//! * [`server`]: listeners, certificates, health; is given routers
+//! * [`metrics`], [`logging`], [`supervisor`]: what the whole process shares
+//! * [`config`], [`cli`]: flags, and the wiring
+
 pub mod admission;
+pub mod cli;
+pub mod config;
 pub mod index;
+pub mod logging;
+pub mod metrics;
 pub mod reference;
-pub mod stream;
-pub mod workload;
+pub mod server;
 pub mod store;
+pub mod stream;
+pub mod supervisor;
+pub mod workload;

@@ -169,9 +169,9 @@ fn is_component(component: &str) -> bool {
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
     is_plain(first)
         && is_plain(last)
-        && bytes.chunk_by(|a, b| is_plain(a) == is_plain(b)).all(|run| {
-            is_plain(&run[0]) || matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-')
-        })
+        && bytes
+            .chunk_by(|a, b| is_plain(a) == is_plain(b))
+            .all(|run| is_plain(&run[0]) || matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'))
 }
 
 /// `host[:port]`, upper case allowed.

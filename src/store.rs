@@ -4,6 +4,7 @@
 
 pub mod directory;
 pub mod documents;
+pub mod poll;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

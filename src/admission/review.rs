@@ -122,8 +122,7 @@ fn read(body: &[u8]) -> Result<Asked<'_>, String> {
         #[serde(borrow)]
         request: Option<Asked<'a>>,
     }
-    let review: Review<'_> =
-        serde_json::from_slice(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
+    let review: Review<'_> = serde_json::from_slice(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
     if review.kind != KIND {
         return Err(format!("the body is of kind {:?}, not {KIND}", review.kind));
     }

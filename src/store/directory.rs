@@ -1,1 +1,506 @@
-//! x
+//! The directory store: every manifest under a directory, read again when it changes.
+//!
+//! Looks instead of listening: symlink swaps and renames are seen like any other change, because what is compared
+//! is the file that a path leads to. Of a file that turns bad the last good streams stay.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::documents::{self, Format, Item, Place};
+use crate::index::{IndexedStream, Snapshot};
+
+/// How often the directory should be looked at, so that a change is seen within two seconds.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A file changed less than this ago may still be written to: it is read at the next look, or read again.
+const SETTLING: Duration = Duration::from_millis(100);
+/// The deepest directory that is looked into, counted from the root.
+const DEPTH_MAX: usize = 32;
+
+/// The streams of a directory of manifests.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    registry_host: Option<String>,
+    files: BTreeMap<PathBuf, File>,
+    /// What is wrong, by path.
+    problems: BTreeMap<PathBuf, String>,
+    /// Which file defines a stream, by namespace and name.
+    owners: HashMap<(Box<str>, Box<str>), PathBuf>,
+    /// Files with streams that other files define.
+    conflicts: Vec<(PathBuf, String)>,
+    has_looked: bool,
+}
+
+/// What one look at the directory brought.
+#[derive(Debug)]
+pub struct Look {
+    /// The streams, if they changed; always set by the first look.
+    pub snapshot: Option<Snapshot>,
+    /// What is wrong since this look, or wrong in another way than before: path and message.
+    pub new_problems: Vec<(PathBuf, String)>,
+    /// Paths with which something was wrong and nothing is any more.
+    pub solved: Vec<PathBuf>,
+    /// Objects of other kinds that were passed over in files read by this look: path, place and what it is.
+    pub ignored: Vec<(PathBuf, Place, String)>,
+}
+
+/// A file as it was when it was read last.
+#[derive(Debug, Default)]
+struct File {
+    stamp: Stamp,
+    /// The file may have been written to after the stamp was taken.
+    unsettled: bool,
+    content: u64,
+    streams: Vec<(Place, Arc<IndexedStream>)>,
+    problem: Option<String>,
+}
+
+/// What changes when the file behind a path does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Directory {
+    /// A store over `root`, not read yet. `registry_host` is the host that serves the streams' images, if one does.
+    #[must_use]
+    pub fn new(root: PathBuf, registry_host: Option<String>) -> Self {
+        Self {
+            root,
+            registry_host,
+            files: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            owners: HashMap::new(),
+            conflicts: Vec::new(),
+            has_looked: false,
+        }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// How many files and directories something is wrong with.
+    #[must_use]
+    pub fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// The directory itself could be listed by the last look.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        !self.problems.contains_key(&self.root)
+    }
+
+    /// Looks at the directory and reads what changed. Blocks; `now` is the time of the look.
+    pub fn look(&mut self, now: SystemTime) -> Look {
+        let is_first = !std::mem::replace(&mut self.has_looked, true);
+        let mut walk = Walk::default();
+        walk.directory(&self.root, 0);
+        let mut problems = walk.problems;
+        let mut ignored = Vec::new();
+        let mut changed = is_first;
+        let lost = |path: &Path| problems.keys().any(|lost| path.starts_with(lost));
+        let before = self.files.len();
+        self.files.retain(|path, _| walk.files.contains_key(path) || lost(path));
+        changed |= self.files.len() != before;
+        for (path, stamp) in walk.files {
+            let settled = age(&stamp, now).is_none_or(|age| age > SETTLING);
+            changed |= self.read_if_changed(&path, stamp, settled || is_first, &mut ignored);
+        }
+        problems.extend(self.files.iter().filter_map(|(path, file)| Some((path.clone(), file.problem.clone()?))));
+        let snapshot = changed.then(|| Snapshot::new(self.settle_owners()));
+        for (path, conflict) in &self.conflicts {
+            problems.entry(path.clone()).or_insert_with(|| conflict.clone());
+        }
+        let new_problems = problems.iter().filter(|(path, text)| self.problems.get(*path) != Some(text));
+        let new_problems = new_problems.map(|(path, text)| (path.clone(), text.clone())).collect();
+        let solved = self.problems.keys().filter(|path| !problems.contains_key(*path)).cloned().collect();
+        self.problems = problems;
+        Look { snapshot, new_problems, solved, ignored }
+    }
+
+    /// Reads a file if it is not as it was, and says whether its streams changed.
+    fn read_if_changed(
+        &mut self,
+        path: &Path,
+        stamp: Stamp,
+        settled: bool,
+        ignored: &mut Vec<(PathBuf, Place, String)>,
+    ) -> bool {
+        let file = self.files.entry(path.to_owned()).or_default();
+        if file.stamp == stamp && !file.unsettled {
+            return false;
+        }
+        if file.stamp != stamp && !settled && !file.unsettled {
+            // Perhaps half written. It is read at the next look whether it has settled by then or not.
+            file.unsettled = true;
+            return false;
+        }
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // The stamp is forgotten, so that the file counts as new as soon as it can be read.
+                file.stamp = Stamp::default();
+                file.problem = Some(format!("cannot be read: {error}"));
+                return false;
+            }
+        };
+        let (content, is_new) = (hash(&bytes), file.stamp == Stamp::default());
+        file.stamp = stamp;
+        file.unsettled = !settled;
+        if content == file.content && !is_new {
+            return false;
+        }
+        file.content = content;
+        match self.parse(path, &bytes, ignored) {
+            Ok(streams) => {
+                let file = self.files.entry(path.to_owned()).or_default();
+                file.problem = None;
+                let changed = file.streams != streams;
+                file.streams = streams;
+                changed
+            }
+            Err(problem) => {
+                self.files.entry(path.to_owned()).or_default().problem = Some(problem);
+                false
+            }
+        }
+    }
+
+    fn parse(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        ignored: &mut Vec<(PathBuf, Place, String)>,
+    ) -> Result<Vec<(Place, Arc<IndexedStream>)>, String> {
+        let mut streams: Vec<(Place, Arc<IndexedStream>)> = Vec::new();
+        let mut places: HashMap<(Box<str>, Box<str>), Place> = HashMap::new();
+        let mut twice = None;
+        let format = format_of(path).unwrap_or(Format::Yaml);
+        documents::read(bytes, format, |item, place| match item {
+            Item::Stream(stream) => {
+                let stream = IndexedStream::new(&stream, self.registry_host.as_deref());
+                if let Some(first) = places.insert(key(&stream), place) {
+                    twice.get_or_insert_with(|| {
+                        format!("{place}: image stream {} is defined already in {first}", display(&stream))
+                    });
+                }
+                streams.push((place, Arc::new(stream)));
+            }
+            Item::Other { api_version, kind } => {
+                ignored.push((path.to_owned(), place, format!("{api_version} {kind}").trim().to_owned()));
+            }
+        })
+        .map_err(|error| error.to_string())?;
+        twice.map_or(Ok(streams), Err)
+    }
+
+    /// Gives each stream to one file: the one that had it before, else the first in byte order of the paths.
+    fn settle_owners(&mut self) -> Vec<Arc<IndexedStream>> {
+        let mut owners: HashMap<(Box<str>, Box<str>), PathBuf> = HashMap::with_capacity(self.owners.len());
+        for (path, file) in &self.files {
+            for (_, stream) in &file.streams {
+                let key = key(stream);
+                if self.owners.get(&key) == Some(path) || !owners.contains_key(&key) {
+                    owners.insert(key, path.clone());
+                }
+            }
+        }
+        let mut streams = Vec::with_capacity(owners.len());
+        self.conflicts.clear();
+        for (path, file) in &self.files {
+            for (place, stream) in &file.streams {
+                match owners.get(&key(stream)) {
+                    Some(owner) if owner != path => {
+                        let message = format!(
+                            "{place}: image stream {} is defined already in {}, which stays in force; remove one of them",
+                            display(stream),
+                            owner.display()
+                        );
+                        self.conflicts.push((path.clone(), message));
+                    }
+                    _ => streams.push(Arc::clone(stream)),
+                }
+            }
+        }
+        self.owners = owners;
+        streams
+    }
+}
+
+fn key(stream: &IndexedStream) -> (Box<str>, Box<str>) {
+    (stream.namespace().into(), stream.name().into())
+}
+
+fn display(stream: &IndexedStream) -> String {
+    format!("{}/{}", stream.namespace(), stream.name())
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How long ago the file was written to; `None` if that is in the future.
+fn age(stamp: &Stamp, now: SystemTime) -> Option<Duration> {
+    let (seconds, nanoseconds) = stamp.modified.max(stamp.changed);
+    let since_epoch = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+    now.duration_since(SystemTime::UNIX_EPOCH + since_epoch).ok()
+}
+
+fn format_of(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()? {
+        "yaml" | "yml" => Some(Format::Yaml),
+        "json" => Some(Format::Json),
+        _ => None,
+    }
+}
+
+/// Collects the manifests under a directory. Hidden entries are passed over: volumes of Kubernetes keep the
+/// real files there, which the visible entries link to.
+#[derive(Default)]
+struct Walk {
+    files: BTreeMap<PathBuf, Stamp>,
+    problems: BTreeMap<PathBuf, String>,
+    seen: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    fn directory(&mut self, path: &Path, depth: usize) {
+        if let Err(error) = self.try_directory(path, depth) {
+            self.problems.insert(path.to_owned(), format!("the directory cannot be read: {error}"));
+        }
+    }
+
+    fn try_directory(&mut self, path: &Path, depth: usize) -> io::Result<()> {
+        let metadata = fs::metadata(path)?;
+        if depth > DEPTH_MAX || !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(path)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+                continue;
+            }
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // Gone since it was listed, or a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.problems.insert(path, format!("cannot be read: {error}"));
+                    continue;
+                }
+            };
+            if metadata.is_dir() {
+                self.directory(&path, depth + 1);
+            } else if metadata.is_file() && format_of(&path).is_some() {
+                self.files.insert(path, Stamp::of(&metadata));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Store {
+        folder: TempDir,
+        directory: Directory,
+    }
+
+    impl Store {
+        fn new(files: &[(&str, &str)]) -> (Self, Look) {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = Directory::new(folder.path().to_owned(), None);
+            let mut store = Self { folder, directory };
+            for (path, text) in files {
+                store.write(path, text);
+            }
+            let look = store.look();
+            (store, look)
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.folder.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+            fs::write(self.path(path), text).unwrap();
+        }
+
+        /// Looks at a time at which everything has settled.
+        fn look(&mut self) -> Look {
+            self.directory.look(SystemTime::now() + Duration::from_secs(1))
+        }
+    }
+
+    fn stream(name: &str, tags: &str) -> String {
+        format!(
+            "apiVersion: pinstream.dev/v1\nkind: ImageStream\nmetadata: {{name: {name}}}\nspec:\n  tags: [{tags}]\n"
+        )
+    }
+
+    fn tag_count(look: &Look) -> Option<(usize, usize)> {
+        look.snapshot.as_ref().map(|snapshot| (snapshot.stream_count(), snapshot.tag_count()))
+    }
+
+    #[test]
+    fn manifests_of_all_folders_are_read_and_others_are_not() {
+        let (_store, look) = Store::new(&[
+            ("a.yaml", &stream("a", "{name: x}")),
+            ("deep/er/b.yml", &stream("b", "")),
+            ("c.json", r#"{"apiVersion": "pinstream.dev/v1", "kind": "ImageStream", "metadata": {"name": "c"}}"#),
+            ("pod.yaml", "apiVersion: v1\nkind: Pod\n"),
+            ("notes.txt", &stream("d", "")),
+            (".hidden/e.yaml", &stream("e", "")),
+            (".f.yaml", &stream("f", "")),
+        ]);
+        assert_eq!(tag_count(&look), Some((3, 1)));
+        let ignored: Vec<_> =
+            look.ignored.iter().map(|(path, _, what)| (path.file_name().unwrap(), what.as_str())).collect();
+        assert_eq!(ignored, [("pod.yaml".as_ref(), "v1 Pod")]);
+        assert!(look.new_problems.is_empty());
+    }
+
+    #[test]
+    fn nothing_changes_without_a_change() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", ""))]);
+        assert!(store.look().snapshot.is_none());
+        store.write("a.yaml", &format!("# a comment\n{}", stream("a", "")));
+        let look = store.look();
+        assert!(look.snapshot.is_none_or(|snapshot| snapshot.stream_count() == 1));
+        assert!(store.look().snapshot.is_none());
+    }
+
+    #[test]
+    fn changes_renames_swaps_and_removals_are_seen() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", ""))]);
+        store.write("a.yaml", &stream("a", "{name: x}"));
+        assert_eq!(tag_count(&store.look()), Some((1, 1)));
+
+        store.write("new", &stream("a", "{name: y}, {name: z}"));
+        fs::rename(store.path("new"), store.path("a.yaml")).unwrap();
+        assert_eq!(tag_count(&store.look()), Some((1, 2)));
+
+        for (version, tags) in [("..1", "{name: x}"), ("..2", "{name: x}, {name: y}")] {
+            store.write(&format!("{version}/v.yaml"), &stream("v", tags));
+        }
+        symlink("..1", store.path("..data")).unwrap();
+        symlink("..data/v.yaml", store.path("v.yaml")).unwrap();
+        assert_eq!(tag_count(&store.look()), Some((2, 3)));
+        symlink("..2", store.path("..next")).unwrap();
+        fs::rename(store.path("..next"), store.path("..data")).unwrap();
+        assert_eq!(tag_count(&store.look()), Some((2, 4)));
+
+        fs::remove_file(store.path("a.yaml")).unwrap();
+        assert_eq!(tag_count(&store.look()), Some((1, 2)));
+    }
+
+    #[test]
+    fn broken_file_keeps_its_last_good_streams() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", "{name: x}")), ("b.yaml", &stream("b", ""))]);
+        store.write("a.yaml", &format!("{}---\n{}", stream("c", ""), "kind: [\n"));
+        let look = store.look();
+        let [(path, problem)] = look.new_problems.as_slice() else { panic!("{look:?}") };
+        assert_eq!(path, &store.path("a.yaml"));
+        assert!(problem.starts_with("document 2, line "), "{problem}");
+        assert!(look.snapshot.is_none() && store.look().new_problems.is_empty());
+        assert_eq!(store.directory.problem_count(), 1);
+
+        store.write("b.yaml", &stream("b", "{name: x}"));
+        assert_eq!(tag_count(&store.look()), Some((2, 2)));
+
+        store.write("a.yaml", &stream("a", ""));
+        let look = store.look();
+        assert_eq!((tag_count(&look), look.solved), (Some((2, 1)), vec![store.path("a.yaml")]));
+    }
+
+    #[test]
+    fn stream_defined_twice_names_both_files_and_the_first_stays() {
+        let (mut store, _) = Store::new(&[("b.yaml", &stream("a", "{name: x}"))]);
+        store.write("a.yaml", &stream("a", ""));
+        let look = store.look();
+        let [(path, problem)] = look.new_problems.as_slice() else { panic!("{look:?}") };
+        assert_eq!(path, &store.path("a.yaml"));
+        assert!(problem.contains("image stream default/a is defined already in") && problem.contains("b.yaml"));
+        assert_eq!(tag_count(&look), Some((1, 1)));
+
+        fs::remove_file(store.path("b.yaml")).unwrap();
+        let look = store.look();
+        assert_eq!((tag_count(&look), look.solved.len()), (Some((1, 0)), 1));
+    }
+
+    #[test]
+    fn stream_defined_twice_in_one_file_is_a_broken_file() {
+        let (store, look) = Store::new(&[("a.yaml", &format!("{}---\n{}", stream("a", ""), stream("a", "")))]);
+        assert_eq!(tag_count(&look), Some((0, 0)));
+        let expected = "document 2, line 6: image stream default/a is defined already in document 1, line 1";
+        assert_eq!(look.new_problems, [(store.path("a.yaml"), expected.to_owned())]);
+    }
+
+    #[test]
+    fn lost_directory_keeps_its_streams() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", ""))]);
+        let (root, aside) = (store.folder.path().to_owned(), store.folder.path().with_extension("aside"));
+        fs::rename(&root, &aside).unwrap();
+        let look = store.look();
+        assert!(look.snapshot.is_none() && !store.directory.is_readable());
+        assert!(look.new_problems[0].1.starts_with("the directory cannot be read"));
+        fs::rename(&aside, &root).unwrap();
+        assert_eq!(store.look().solved, [root]);
+        assert!(store.directory.is_readable());
+    }
+
+    #[test]
+    fn file_that_is_being_written_is_read_one_look_later_at_most() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", ""))]);
+        store.write("a.yaml", &stream("a", "{name: x}"));
+        let just_now = |store: &mut Store| {
+            let metadata = fs::metadata(store.path("a.yaml")).unwrap();
+            store.directory.look(metadata.modified().unwrap() + Duration::from_millis(1))
+        };
+        assert!(just_now(&mut store).snapshot.is_none());
+        assert_eq!(tag_count(&just_now(&mut store)), Some((1, 1)));
+        assert!(store.look().snapshot.is_none());
+    }
+
+    #[test]
+    fn link_to_its_own_folder_ends() {
+        let (mut store, _) = Store::new(&[("a.yaml", &stream("a", ""))]);
+        symlink(".", store.path("again")).unwrap();
+        assert!(store.look().new_problems.is_empty());
+    }
+}

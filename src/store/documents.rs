@@ -163,7 +163,8 @@ fn yaml_documents(text: &str) -> Vec<(usize, &str)> {
     let mut offset = 0;
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let is_marker = |marker| {
-            line.strip_prefix(marker).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+            line.strip_prefix(marker)
+                .is_some_and(|rest: &str| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
         };
         let (starts, ends) = (is_marker("---"), is_marker("..."));
         if starts || ends {
@@ -419,7 +420,8 @@ mod tests {
 
     #[test]
     fn unquoted_tags_keep_the_bytes_that_were_written() {
-        let text = format!("{A}spec:\n  tags:\n  - name: 20.0\n  - name: 1_0\n  - name: 010\n  - name: 1e3\n  - name: no\n");
+        let text =
+            format!("{A}spec:\n  tags:\n  - name: 20.0\n  - name: 1_0\n  - name: 010\n  - name: 1e3\n  - name: no\n");
         let mut tags = Vec::new();
         read(text.as_bytes(), Format::Yaml, |item, _| {
             let Item::Stream(stream) = item else { panic!("{item:?}") };
@@ -451,15 +453,14 @@ mod tests {
 
     #[test]
     fn large_documents_are_read() {
-        let item = "- {apiVersion: pinstream.dev/v1, kind: ImageStream, metadata: {name: a, annotations: {a: b}}}\n";
-        let text = format!("kind: List\nitems:\n{}", item.repeat(30_000));
-        assert_eq!(names(&text, Format::Yaml).len(), 30_000);
+        let text = format!("kind: ConfigMap\nbinaryData: [{}1]\n---\n{A}", "1,".repeat(260_000));
+        assert_eq!(names(&text, Format::Yaml), ["[ConfigMap]", "a"]);
     }
 
     #[test]
     fn alias_bomb_is_refused() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..10 {
+        for level in 1..8 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
             text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
         }

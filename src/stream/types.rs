@@ -384,7 +384,8 @@ mod tests {
 
     #[test]
     fn null_and_unknown_fields_are_tolerated_and_metadata_is_carried_along() {
-        let stream = written(json!({"metadata": {"name": "a", "uid": "u", "managedFields": [{"manager": "m"}], "labels": null},
+        let stream =
+            written(json!({"metadata": {"name": "a", "uid": "u", "managedFields": [{"manager": "m"}], "labels": null},
             "spec": null, "status": {"tags": null, "new": 1}, "other": {}}));
         assert_eq!(stream["metadata"], json!({"name": "a", "uid": "u", "managedFields": [{"manager": "m"}]}));
         assert_eq!(stream["spec"], json!({"lookupPolicy": {"local": false}}));

@@ -42,13 +42,17 @@ const BUILT_IN: &[(&str, &str, &str, bool)] = &[
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// A bare name that no built-in kind has.
-    #[error("\"{0}\" is no built-in kind that can be switched on (these can: {1}); for others write GROUP/KIND=POINTER, such as argoproj.io/Rollout=/spec/template")]
+    #[error(
+        "\"{0}\" is no built-in kind that can be switched on (these can: {1}); for others write GROUP/KIND=POINTER, such as argoproj.io/Rollout=/spec/template"
+    )]
     Unknown(String, String),
     /// There is a `=` but no group and kind before it.
     #[error("\"{0}\" names no kind: write GROUP/KIND=POINTER, such as argoproj.io/Rollout=/spec/template")]
     NoKind(String),
     /// What follows `=` is no JSON pointer.
-    #[error("\"{0}\" is no JSON pointer (RFC 6901): it is empty, or starts with \"/\", and \"~\" stands only in \"~0\" and \"~1\"")]
+    #[error(
+        "\"{0}\" is no JSON pointer (RFC 6901): it is empty, or starts with \"/\", and \"~\" stands only in \"~0\" and \"~1\""
+    )]
     Pointer(String),
 }
 

@@ -47,7 +47,18 @@ fn workload<'a>(kind: &Kind, object: &'a Value) -> Workload<'a> {
 
 fn outcome_of(kind: &str, object: &Value, write: Write<'_, '_>) -> Vec<(&'static str, Option<String>)> {
     let kinds = Kinds::default();
-    let kind = kinds.find(if kind == "Pod" { "" } else if kind == "Job" { "batch" } else { "apps" }, kind).unwrap();
+    let kind = kinds
+        .find(
+            if kind == "Pod" {
+                ""
+            } else if kind == "Job" {
+                "batch"
+            } else {
+                "apps"
+            },
+            kind,
+        )
+        .unwrap();
     let (object, snapshot) = (workload(kind, object), snapshot());
     let question = Question { write, part: Part::Whole, namespace: "demo", kind, object: &object };
     let decision = decide(&question, &snapshot);
@@ -87,7 +98,11 @@ fn templated(image: &str) -> Value {
 #[case::namespaced("demo/kc:20.0", "not_short_name", None)]
 #[case::registry("quay.io/x/kc:20.0", "not_short_name", None)]
 #[case::only_registry("my.app:1", "not_short_name", None)]
-#[case::l17_digest("kc@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c", "already_pinned", None)]
+#[case::l17_digest(
+    "kc@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c",
+    "already_pinned",
+    None
+)]
 #[case::unparsable("Kc:1", "unparsable", None)]
 #[case::empty("", "unparsable", None)]
 #[case::place_of_another_stream("loop:20.0", "tag_missing", None)]
@@ -208,7 +223,10 @@ fn warnings_say_what_the_user_did_not_get() {
             "containers[c]: kc:stale: the newest import failed (NotFound); the image of 2026-11-20 is used",
         ]
     );
-    assert_eq!(warnings_of(&["served:21"]), ["containers[c]: served:21: the image stream has no such tag; it is pulled by tag"]);
+    assert_eq!(
+        warnings_of(&["served:21"]),
+        ["containers[c]: served:21: the image stream has no such tag; it is pulled by tag"]
+    );
     assert!(warnings_of(&["other", "closed:1", "Bad", "quay.io/a/b"]).is_empty());
 }
 
@@ -230,10 +248,11 @@ fn image() -> impl Strategy<Value = String> {
 
 fn any_stream() -> impl Strategy<Value = Arc<IndexedStream>> {
     let name = prop::sample::select(vec!["a", "b", "c"]);
-    let tag = (prop::sample::select(vec!["1", "2", "latest"]), image(), any::<bool>()).prop_map(|(tag, spec, pinned)| {
-        let digest = if pinned { &D1[12..] } else { "" };
-        json!({"tag": tag, "items": [{"dockerImageReference": spec, "image": digest}]})
-    });
+    let tag =
+        (prop::sample::select(vec!["1", "2", "latest"]), image(), any::<bool>()).prop_map(|(tag, spec, pinned)| {
+            let digest = if pinned { &D1[12..] } else { "" };
+            json!({"tag": tag, "items": [{"dockerImageReference": spec, "image": digest}]})
+        });
     (name, any::<bool>(), image(), prop::collection::vec(tag, 0..3))
         .prop_map(|(name, local, repository, tags)| stream(name, local, &repository, &json!(tags)))
 }

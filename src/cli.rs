@@ -1,0 +1,48 @@
+//! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
+
+mod certs;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{LogArgs, LogFormat};
+
+/// Image streams for any Kubernetes: short names in, pinned digests out.
+#[derive(Debug, Parser)]
+#[command(name = "pinstream", version, about, arg_required_else_help = true, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    logging: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Certs(certs::Certs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever stopped it, with what to do about it where that is known.
+    pub fn run(self) -> anyhow::Result<()> {
+        crate::logging::start(&self.logging)?;
+        match self.command {
+            Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
+            Command::Certs(certs) => certs.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

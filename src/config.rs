@@ -1,0 +1,175 @@
+//! Flags and environment, parsed once into types that cannot be wrong. `docs/configuration.md` lists them all.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::reference::Reference;
+use crate::server::certificate::Files;
+use crate::server::listener::Limits;
+use crate::workload::Kind;
+
+/// Where streams are, and what is resolved in which objects.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub struct StreamArgs {
+    /// Directory of image streams: every *.yaml, *.yml and *.json below it. Changes are seen within two seconds
+    #[arg(long, value_name = "DIR", env = "PINSTREAM_STREAMS")]
+    pub streams: PathBuf,
+
+    /// Host and port of the registry that serves the streams' images, which tags with reference policy Local and
+    /// tags without an image resolve to. Without it, what the streams' status says
+    #[arg(long, value_name = "HOST[:PORT]", env = "PINSTREAM_REGISTRY_HOST", value_parser = registry_host)]
+    pub registry_host: Option<String>,
+
+    /// A further kind to resolve images in: GROUP/KIND=POINTER with a JSON pointer to its pod template, such as
+    /// argoproj.io/Rollout=/spec/template, or PodTemplate or DeploymentConfig. Repeatable
+    #[arg(long = "kind", value_name = "KIND", env = "PINSTREAM_KINDS", value_delimiter = ',', value_parser = Kind::parse)]
+    pub kinds: Vec<Kind>,
+}
+
+/// Where and how to serve.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Address of the webhook, HTTPS. Port 0 picks a free one and prints it
+    #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_LISTEN", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+
+    /// Address of /livez, /readyz and /metrics, plain HTTP. Port 0 picks a free one and prints it
+    #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+
+    /// Certificate chain, PEM. Read again when its content changes. Without it, a development certificate is made
+    #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Where the development CA and certificate are kept between starts
+    #[arg(long, value_name = "DIR", env = "PINSTREAM_CERTS_DIR", default_value = "certs/dev")]
+    pub certs_dir: PathBuf,
+
+    /// How long to keep serving after SIGTERM while clients turn to other replicas. SIGINT does not wait
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_SHUTDOWN_DELAY", default_value = "3s", value_parser = duration)]
+    pub shutdown_delay: Duration,
+
+    /// How long requests that are under way at the end may take
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_DRAIN_TIMEOUT", default_value = "20s", value_parser = duration)]
+    drain_timeout: Duration,
+
+    /// How long a TLS handshake may take
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_HANDSHAKE_TIMEOUT", default_value = "10s", value_parser = limit)]
+    handshake_timeout: Duration,
+
+    /// How long the head of a request may take
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_HEADER_TIMEOUT", default_value = "10s", value_parser = limit)]
+    header_timeout: Duration,
+
+    /// How long a connection may be without a request
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_IDLE_TIMEOUT", default_value = "2m", value_parser = limit)]
+    idle_timeout: Duration,
+
+    /// How many connections there may be at a time; more are closed at once
+    #[arg(long, value_name = "N", env = "PINSTREAM_MAX_CONNECTIONS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+}
+
+impl ServerArgs {
+    /// The certificate that the user brings, if one is brought.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Files> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(Files { certificate, key })
+    }
+
+    /// What clients may take.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            handshake: self.handshake_timeout,
+            head: self.header_timeout,
+            idle: self.idle_timeout,
+            drain: self.drain_timeout,
+            connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// What is logged, and how. Logs go to standard error.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
+pub struct LogArgs {
+    /// How log lines are written
+    #[arg(long, value_name = "FORMAT", env = "PINSTREAM_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, or a filter such as info,pinstream::store=debug
+    #[arg(long, value_name = "FILTER", env = "PINSTREAM_LOG", default_value = "info", global = true)]
+    pub log: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A duration such as `3s`, `1m30s` or `500ms`.
+fn duration(written: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration = written.parse().map_err(|_| "write it like 3s, 1m30s or 500ms".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "it may not be negative".to_owned())
+}
+
+/// A duration that is not zero.
+fn limit(written: &str) -> Result<Duration, String> {
+    let parsed = duration(written)?;
+    if parsed.is_zero() { Err("it may not be zero".to_owned()) } else { Ok(parsed) }
+}
+
+fn registry_host(written: &str) -> Result<String, String> {
+    let repository = format!("{written}/namespace/name");
+    match Reference::parse(&repository) {
+        Ok(parsed) if parsed.registry == Some(written) => Ok(written.to_owned()),
+        _ => Err("write a host with a dot, a port or localhost, such as registry.example or registry:5000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("3s", Some(3_000))]
+    #[case("1m30s", Some(90_000))]
+    #[case("0s", Some(0))]
+    #[case("3", None)]
+    #[case("-3s", None)]
+    #[case("soon", None)]
+    fn durations_are_read(#[case] written: &str, #[case] milliseconds: Option<u64>) {
+        assert_eq!(duration(written).ok(), milliseconds.map(Duration::from_millis));
+        assert_eq!(limit(written).is_ok(), milliseconds.is_some_and(|milliseconds| milliseconds > 0));
+    }
+
+    #[rstest]
+    #[case("registry.example", true)]
+    #[case("registry:5000", true)]
+    #[case("localhost", true)]
+    #[case("registry", false)]
+    #[case("https://registry.example", false)]
+    #[case("registry.example/path", false)]
+    #[case("", false)]
+    fn registry_hosts_are_checked(#[case] written: &str, #[case] is_host: bool) {
+        assert_eq!(registry_host(written).is_ok(), is_host);
+    }
+}

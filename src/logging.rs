@@ -1,0 +1,28 @@
+//! Log lines: to standard error, as text or JSON, in colour only on a terminal.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogArgs, LogFormat};
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// If the filter cannot be read.
+pub fn start(args: &LogArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| {
+        format!("--log {:?} is no filter; write a level (error, warn, info, debug, trace) or target=level", args.log)
+    })?;
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Json => logger.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let in_colour =
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+            logger.with_ansi(in_colour).with_target(false).init();
+        }
+    }
+    Ok(())
+}

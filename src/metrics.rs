@@ -1,0 +1,170 @@
+//! Every metric that Pinstream has, in one registry. `docs/metrics.md` explains them; a test compares the two.
+//!
+//! Labels take values of closed sets only: nothing that a user writes becomes one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::admission::decide::Outcome;
+
+/// Upper bounds in seconds, from 1 µs to 2.5 s.
+const BUCKETS: [f64; 20] = [
+    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
+    1.0, 2.5,
+];
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// What became of admission requests, by operation, kind and outcome.
+    pub requests: IntCounterVec,
+    /// What became of slots, by outcome.
+    pub slots: IntCounterVec,
+    /// From the bytes of a review to the bytes of its answer.
+    pub decision_seconds: Histogram,
+    /// From the head of a request to its answer, the body's arrival included.
+    pub request_seconds: Histogram,
+    /// Streams that can be resolved.
+    pub streams: IntGauge,
+    /// Tags of these streams.
+    pub tags: IntGauge,
+    /// 1 while the source of the streams can be read.
+    pub source_synced: IntGauge,
+    /// When the streams last changed, in seconds since 1970.
+    pub source_last_change: Gauge,
+    /// Files of the source that something is wrong with.
+    pub source_problems: IntGauge,
+    /// The server's own.
+    pub server: ServerMetrics,
+}
+
+/// What the server counts.
+#[derive(Clone, Debug)]
+pub struct ServerMetrics {
+    /// Connections that are open.
+    pub connections: IntGauge,
+    /// Connections that were closed at once because there were too many.
+    pub connections_refused: IntCounter,
+    /// Connections whose TLS handshake failed or took too long.
+    pub handshake_failures: IntCounter,
+    /// When the certificate in use expires, in seconds since 1970.
+    pub certificate_expiry: Gauge,
+    /// Certificates that were looked at because their files changed, by result.
+    pub certificate_reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Only if two metrics have one name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let all = &registry;
+        let histogram = |name: &str, help: &str| {
+            added(all, Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))?)
+        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| added(all, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counter = |name: &str, help: &str| added(all, IntCounter::new(name, help)?);
+        let integer = |name: &str, help: &str| added(all, IntGauge::new(name, help)?);
+        let gauge = |name: &str, help: &str| added(all, Gauge::new(name, help)?);
+
+        let build = Opts::new("pinstream_build_info", "The running version; always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        added(all, IntGauge::with_opts(build)?)?.set(1);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let metrics = Self {
+            requests: counters(
+                "pinstream_admission_requests_total",
+                "Admission requests by operation, kind and outcome.",
+                &["operation", "kind", "outcome"],
+            )?,
+            slots: counters("pinstream_admission_slots_total", "Image slots by outcome.", &["outcome"])?,
+            decision_seconds: histogram(
+                "pinstream_admission_decision_duration_seconds",
+                "From the bytes of a review to the bytes of its answer.",
+            )?,
+            request_seconds: histogram(
+                "pinstream_admission_request_duration_seconds",
+                "From the head of a request to its answer, the arrival of its body included.",
+            )?,
+            streams: integer("pinstream_index_streams", "Image streams that can be resolved.")?,
+            tags: integer("pinstream_index_tags", "Tags of the image streams that can be resolved.")?,
+            source_synced: integer("pinstream_source_synced", "1 while the source of the streams can be read.")?,
+            source_last_change: gauge(
+                "pinstream_source_last_change_timestamp_seconds",
+                "When the streams last changed, in seconds since 1970.",
+            )?,
+            source_problems: integer(
+                "pinstream_source_problems",
+                "Files or directories of the source that something is wrong with.",
+            )?,
+            server: ServerMetrics {
+                connections: integer("pinstream_connections", "Webhook connections that are open.")?,
+                connections_refused: counter(
+                    "pinstream_connections_refused_total",
+                    "Webhook connections closed at once because there were too many.",
+                )?,
+                handshake_failures: counter(
+                    "pinstream_tls_handshake_failures_total",
+                    "Webhook connections whose TLS handshake failed or took too long.",
+                )?,
+                certificate_expiry: gauge(
+                    "pinstream_tls_certificate_expiry_timestamp_seconds",
+                    "When the certificate in use expires, in seconds since 1970.",
+                )?,
+                certificate_reloads: counters(
+                    "pinstream_tls_certificate_reloads_total",
+                    "Changed certificate files that were read, by result.",
+                    &["result"],
+                )?,
+            },
+            registry,
+        };
+        for outcome in Outcome::LABELS {
+            metrics.slots.with_label_values(&[outcome]);
+        }
+        for result in ["loaded", "refused"] {
+            metrics.server.certificate_reloads.with_label_values(&[result]);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts one admission request and its time.
+    pub fn request(&self, operation: &str, kind: &str, outcome: &str, decision: Duration) {
+        self.requests.with_label_values(&[operation, kind, outcome]).inc();
+        self.decision_seconds.observe(decision.as_secs_f64());
+    }
+
+    fn encode(&self) -> Response {
+        let encoder = TextEncoder::new();
+        let mut text = Vec::new();
+        match encoder.encode(&self.registry.gather(), &mut text) {
+            Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    }
+}
+
+/// `/metrics`: everything in Prometheus' text format.
+pub fn router(metrics: Arc<Metrics>) -> Router {
+    Router::new().route("/metrics", get(async move || metrics.encode()))
+}
+
+/// Registers a metric and gives it back.
+fn added<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

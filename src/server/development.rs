@@ -1,0 +1,201 @@
+//! Certificates for development and trials: a CA that signs one server certificate and is then thrown away.
+//!
+//! The CA's key is never written, so that a machine that trusts the CA trusts nothing but this certificate.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+
+use super::certificate::{Files, PairError};
+
+/// The names that a development certificate is for.
+pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// How long a development certificate is good for, in days.
+pub const DAYS: u32 = 365;
+/// With less than this left, a kept certificate is made anew at start.
+const RENEW_BEFORE: Duration = Duration::from_hours(24 * 7);
+
+/// The file of the CA certificate, which clients are told to trust.
+pub const CA_FILE: &str = "ca.crt";
+const CERTIFICATE_FILE: &str = "tls.crt";
+const KEY_FILE: &str = "tls.key";
+
+/// A CA certificate, a server certificate and its key, all PEM.
+pub struct Made {
+    ca: String,
+    certificate: String,
+    key: String,
+}
+
+/// Why certificates cannot be made or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// A name cannot stand in a certificate, or the cryptography failed.
+    #[error("a certificate for {names} cannot be made: {reason}")]
+    Certificate {
+        /// The names asked for.
+        names: String,
+        /// Why.
+        reason: rcgen::Error,
+    },
+    /// A file cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is there already is not to be overwritten.
+    #[error("{} is there already; --force overwrites it", .0.display())]
+    Exists(PathBuf),
+    /// What is there cannot be used.
+    #[error("{0}; remove {folder} to have certificates made anew", folder = .1.display())]
+    Unusable(#[source] PairError, PathBuf),
+}
+
+/// Makes certificates for DNS names and IP addresses, good from an hour ago for so many days.
+///
+/// # Errors
+/// [`MakeError::Certificate`].
+pub fn make(names: &[String], days: u32, now: Timestamp) -> Result<Made, MakeError> {
+    try_make(names, days, now).map_err(|reason| MakeError::Certificate { names: names.join(", "), reason })
+}
+
+fn try_make(names: &[String], days: u32, now: Timestamp) -> Result<Made, rcgen::Error> {
+    let since_epoch = u64::try_from(now.as_second()).unwrap_or_default();
+    let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    let dated = |mut params: CertificateParams, name: &str| {
+        params.not_before = at(since_epoch.saturating_sub(3600));
+        params.not_after = at(since_epoch + u64::from(days) * 24 * 3600);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let mut ca = dated(CertificateParams::new(Vec::new())?, "Pinstream development CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let ca_key = KeyPair::generate()?;
+    let ca_certificate = ca.self_signed(&ca_key)?;
+
+    let mut server = dated(CertificateParams::new(names)?, "pinstream");
+    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    server.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
+    server.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = server.signed_by(&key, &Issuer::new(ca, ca_key))?;
+    Ok(Made { ca: ca_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+impl Made {
+    /// Writes `ca.crt`, `tls.crt` and `tls.key` (mode 0600) into a folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`MakeError::Unwritable`].
+    pub fn write(&self, folder: &Path) -> Result<Files, MakeError> {
+        let unwritable = |path: &Path, source| MakeError::Unwritable { path: path.to_owned(), source };
+        fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+        let parts =
+            [(KEY_FILE, &self.key, 0o600), (CERTIFICATE_FILE, &self.certificate, 0o644), (CA_FILE, &self.ca, 0o644)];
+        for (name, pem, mode) in parts {
+            let path = folder.join(name);
+            write_anew(&path, pem, mode).map_err(|error| unwritable(&path, error))?;
+        }
+        Ok(files_in(folder))
+    }
+}
+
+/// Writes next to the file and renames, so that nobody sees half of it or a key that others may read.
+fn write_anew(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&aside, path)
+}
+
+fn files_in(folder: &Path) -> Files {
+    Files { certificate: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
+}
+
+/// Refuses if a folder has certificates already.
+///
+/// # Errors
+/// [`MakeError::Exists`] with the first file that is there.
+pub fn expect_none(folder: &Path) -> Result<(), MakeError> {
+    let is_there = |name: &&str| folder.join(name).exists();
+    match [CA_FILE, CERTIFICATE_FILE, KEY_FILE].iter().find(|name| is_there(name)) {
+        Some(name) => Err(MakeError::Exists(folder.join(name))),
+        None => Ok(()),
+    }
+}
+
+/// The development certificates of a folder: those that are there, or new ones if there are none, or if they are
+/// about to expire. Says whether they are new.
+///
+/// # Errors
+/// [`MakeError`]; certificates that cannot be read are not overwritten.
+pub fn keep_or_make(folder: &Path, now: Timestamp) -> Result<(Files, bool), MakeError> {
+    if expect_none(folder).is_err() {
+        let files = files_in(folder);
+        let pair = files.load().map_err(|error| MakeError::Unusable(error, folder.to_owned()))?;
+        if pair.not_after > now + RENEW_BEFORE && folder.join(CA_FILE).exists() {
+            return Ok((files, false));
+        }
+    }
+    let files = make(&NAMES.map(str::to_owned), DAYS, now)?.write(folder)?;
+    Ok((files, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn certificates_are_kept_until_shortly_before_they_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, now) = (folder.path().join("certs/dev"), Timestamp::now());
+        let later = |days: u64| now + Duration::from_hours(24 * days);
+        let key = || fs::read(folder.join(KEY_FILE)).unwrap();
+
+        assert!(keep_or_make(&folder, now).unwrap().1);
+        let first = key();
+        assert!(!keep_or_make(&folder, later(300)).unwrap().1);
+        assert_eq!(key(), first);
+        assert!(keep_or_make(&folder, later(359)).unwrap().1);
+        assert_ne!(key(), first);
+        assert_eq!(fs::metadata(folder.join(KEY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn unreadable_certificates_are_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        keep_or_make(folder.path(), Timestamp::now()).unwrap();
+        fs::write(folder.path().join(KEY_FILE), "precious").unwrap();
+        let error = keep_or_make(folder.path(), Timestamp::now()).unwrap_err().to_string();
+        assert!(
+            error.contains("tls.key has no private key") && error.contains("to have certificates made anew"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(folder.path().join(KEY_FILE)).unwrap(), "precious");
+        assert!(matches!(expect_none(folder.path()), Err(MakeError::Exists(_))));
+    }
+
+    #[test]
+    fn name_that_no_certificate_can_have_is_refused() {
+        let error = make(&["spaß".to_owned()], 1, Timestamp::now()).err().unwrap().to_string();
+        assert!(error.contains("a certificate for spaß cannot be made"), "{error}");
+    }
+}
