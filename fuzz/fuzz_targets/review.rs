@@ -29,7 +29,8 @@ static KINDS: LazyLock<Kinds> = LazyLock::new(|| {
 
 fuzz_target!(|body: &[u8]| {
     let Some(patch) = patch_of(body) else { return };
-    let mut review: Value = serde_json::from_slice(body).expect("what is patched was read");
+    // What is skipped unread is checked less strictly than what is read: such a body is read here only in part.
+    let Ok(mut review) = serde_json::from_slice::<Value>(body) else { return };
     json_patch::patch(&mut review["request"]["object"], &patch).expect("the patch applies");
     assert_eq!(patch_of(review.to_string().as_bytes()), None);
 });

@@ -119,7 +119,7 @@ fn timeout_of(query: Option<&str>) -> Duration {
 
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     axum::body::to_bytes(body, BODY_MAX).await.map_err(|error| {
-        let is_too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
+        let is_too_large = error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
         if is_too_large { Refusal::TooLarge } else { Refusal::Broken(error) }
     })
 }
@@ -171,13 +171,18 @@ fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
                 return;
             }
             tracing::info!(
-                uid = ?asked.uid, operation = ?asked.operation, kind = ?asked.kind.kind,
-                namespace = ?asked.namespace, name = ?object.name, %changes, "images pinned"
+                uid = &*asked.uid,
+                operation = &*asked.operation,
+                kind = &*asked.kind.kind,
+                namespace = &*asked.namespace,
+                name = &*object.name,
+                changes,
+                "images pinned"
             );
         }
         (_, Verdict::Malformed(reason)) => {
             let uid = asked.map(|asked| asked.uid.as_ref()).unwrap_or_default();
-            tracing::warn!(?uid, ?reason, "review cannot be read, its object was allowed as it is");
+            tracing::warn!(uid, reason, "review cannot be read, its object was allowed as it is");
         }
         _ => {}
     }

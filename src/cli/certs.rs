@@ -15,7 +15,7 @@ use crate::server::development::{self, CA_FILE, DAYS, NAMES};
   pinstream certs
   pinstream certs --out certs/web webhook.demo.svc 10.0.0.7
   pinstream serve --streams DIR --tls-cert certs/web/tls.crt --tls-key certs/web/tls.key")]
-pub struct Certs {
+pub(super) struct Certs {
     /// DNS names and IP addresses that the server is reached by
     #[arg(value_name = "NAME", default_values = NAMES)]
     names: Vec<String>,

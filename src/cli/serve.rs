@@ -1,5 +1,6 @@
 //! `pinstream serve`: everything in one process over a directory of streams. Wires the parts and ends them in order.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,18 @@ use crate::config::{ServerArgs, StreamArgs};
 use crate::metrics::{self, Metrics};
 use crate::server::certificate::{self, Certificate, Files};
 use crate::server::health::{self, Gate};
-use crate::server::listener::Listener;
+use crate::server::listener::{Limits, Listener};
 use crate::server::{Phase, Phases, development};
 use crate::store::Streams;
 use crate::store::directory::Directory;
 use crate::store::poll::Polled;
 use crate::supervisor::Supervisor;
 use crate::workload::Kinds;
+
+/// Connections to health and metrics at a time, whatever the webhook's cap is.
+const ADMIN_CONNECTIONS: usize = 64;
+/// The task whose end is the end of the process.
+const WEBHOOK_TASK: &str = "webhook listener";
 
 /// Run the admission webhook over a directory of image streams, without a cluster
 ///
@@ -33,7 +39,7 @@ use crate::workload::Kinds;
   pinstream serve --streams examples/streams
   pinstream serve --streams DIR --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   pinstream serve --streams DIR --kind argoproj.io/Rollout=/spec/template --log-format json")]
-pub struct Serve {
+pub(super) struct Serve {
     #[command(flatten)]
     streams: StreamArgs,
     #[command(flatten)]
@@ -53,68 +59,60 @@ impl Serve {
         let mut signals = Signals::new()?;
         let webhook_socket = bind(self.server.listen, "--listen").await?;
         let admin_socket = bind(self.server.admin_listen, "--admin-listen").await?;
-        let (webhook_address, admin_address) = (webhook_socket.local_addr()?, admin_socket.local_addr()?);
+        let addresses = Addresses { webhook: webhook_socket.local_addr()?, admin: admin_socket.local_addr()? };
         let (files, ca) = self.certificate()?;
-        let metrics = Arc::new(Metrics::new()?);
-        let streams = Arc::new(Streams::default());
-        let certificate = Arc::new(Certificate::default());
+        let shared = Shared::new()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         // Health and metrics are served until the webhook has ended.
-        let (admin_phase, admin_phases) = watch::channel(Phase::Serving);
+        let (_admin_phase, admin_phases) = watch::channel(Phase::Serving);
         let mut supervisor = Supervisor::default();
 
-        let limits = self.server.limits();
-        let gates = gates(&streams, &certificate, phases.clone());
-        let admin =
-            Listener::plain(admin_socket, health::router(gates).merge(metrics::router(Arc::clone(&metrics))), limits);
-        supervisor.spawn("admin listener", async move {
-            admin.run(admin_phases).await;
-            Ok(())
-        });
-
-        let directory = Directory::new(self.streams.streams.clone(), self.streams.registry_host.clone());
+        let admin = self.admin_listener(admin_socket, &shared, phases.clone());
+        supervisor.spawn("admin listener", endless(async move { admin.run(admin_phases).await }));
         let polled = tokio::select! {
-            polled = Polled::load(directory, Arc::clone(&streams), Arc::clone(&metrics)) => polled?,
+            polled = self.load_streams(&shared) => polled?,
             _ = signals.next() => return Ok(()),
         };
-        supervisor.spawn("streams", async move {
-            polled.keep().await;
-            Ok(())
-        });
-        let pair = files.load()?;
-        certificate.replace(&pair);
-        let keeping = certificate::keep(files, Arc::clone(&certificate), metrics.server.clone());
+        supervisor.spawn("streams", endless(polled.keep()));
+        shared.certificate.replace(&files.load()?);
+        let keeping = certificate::keep(files, Arc::clone(&shared.certificate), shared.metrics.server.clone());
         supervisor.spawn("certificate", async move { Ok(keeping.await?) });
+        let webhook = self.webhook_listener(webhook_socket, &shared)?;
+        supervisor.spawn(WEBHOOK_TASK, endless(async move { webhook.run(phases).await }));
 
-        let webhook = Webhook {
-            streams: Arc::clone(&streams),
-            kinds: Kinds::with(self.streams.kinds.clone()),
-            metrics: Arc::clone(&metrics),
-        };
-        let tls = certificate::tls_config(certificate)?;
-        let webhook =
-            Listener::tls(webhook_socket, tls, handler::router(Arc::new(webhook)), limits, metrics.server.clone());
-        supervisor.spawn("webhook listener", async move {
-            webhook.run(phases).await;
-            Ok(())
-        });
-        tracing::info!(webhook = %webhook_address, admin = %admin_address, "serving");
+        tracing::info!(webhook = %addresses.webhook, admin = %addresses.admin, "serving");
         if for_people {
-            let snapshot = streams.snapshot();
-            print!(
-                "{}",
-                next_steps(
-                    webhook_address,
-                    admin_address,
-                    ca.as_deref(),
-                    snapshot.stream_count(),
-                    &self.streams.streams
-                )
-            );
+            let streams = shared.streams.snapshot().stream_count();
+            print!("{}", next_steps(addresses, ca.as_deref(), streams, &self.streams.streams));
         }
-        self.until_the_end(&mut supervisor, &mut signals, &phase).await?;
-        let _ = admin_phase.send(Phase::Draining);
-        Ok(())
+        self.until_the_end(&mut supervisor, &mut signals, &phase).await
+    }
+
+    fn admin_listener(&self, socket: TcpListener, shared: &Shared, phases: Phases) -> Listener {
+        let (streams, certificate) = (Arc::clone(&shared.streams), Arc::clone(&shared.certificate));
+        let gates = vec![
+            Gate::new("streams", move || (!streams.is_loaded()).then_some("not loaded yet")),
+            Gate::new("certificate", move || (!certificate.is_loaded()).then_some("not loaded yet")),
+            Gate::new("serving", move || (*phases.borrow() > Phase::Serving).then_some("stopping")),
+        ];
+        let router = health::router(gates).merge(metrics::router(Arc::clone(&shared.metrics)));
+        Listener::plain(socket, router, Limits { connections: ADMIN_CONNECTIONS, ..self.server.limits() })
+    }
+
+    async fn load_streams(&self, shared: &Shared) -> anyhow::Result<Polled> {
+        let directory = Directory::new(self.streams.streams.clone(), self.streams.registry_host.clone());
+        Polled::load(directory, Arc::clone(&shared.streams), Arc::clone(&shared.metrics)).await
+    }
+
+    fn webhook_listener(&self, socket: TcpListener, shared: &Shared) -> anyhow::Result<Listener> {
+        let webhook = Webhook {
+            streams: Arc::clone(&shared.streams),
+            kinds: Kinds::with(self.streams.kinds.clone()),
+            metrics: Arc::clone(&shared.metrics),
+        };
+        let (tls, router) =
+            (certificate::tls_config(Arc::clone(&shared.certificate))?, handler::router(Arc::new(webhook)));
+        Ok(Listener::tls(socket, tls, router, self.server.limits(), shared.metrics.server.clone()))
     }
 
     /// The certificate to serve, and the CA file of it if it is one of ours.
@@ -151,7 +149,7 @@ impl Serve {
         }
         let _ = phase.send(Phase::Draining);
         tokio::select! {
-            (name, result) = supervisor.ended() => if name != "webhook listener" {
+            (name, result) = supervisor.ended() => if name != WEBHOOK_TASK {
                 return Err(early(name, result));
             },
             _ = signals.next() => anyhow::bail!("stopped at once by a second signal"),
@@ -172,13 +170,31 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn gates(streams: &Arc<Streams>, certificate: &Arc<Certificate>, phases: Phases) -> Vec<Gate> {
-    let (streams, certificate) = (Arc::clone(streams), Arc::clone(certificate));
-    vec![
-        Gate::new("streams", move || (!streams.is_loaded()).then_some("not loaded yet")),
-        Gate::new("certificate", move || (!certificate.is_loaded()).then_some("not loaded yet")),
-        Gate::new("serving", move || (*phases.borrow() > Phase::Serving).then_some("stopping")),
-    ]
+/// What several parts work with.
+struct Shared {
+    metrics: Arc<Metrics>,
+    streams: Arc<Streams>,
+    certificate: Arc<Certificate>,
+}
+
+impl Shared {
+    fn new() -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        Ok(Self { metrics, streams: Arc::default(), certificate: Arc::default() })
+    }
+}
+
+/// Where the process can be reached.
+#[derive(Clone, Copy)]
+struct Addresses {
+    webhook: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// A task that has nothing to fail with.
+async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
 }
 
 /// The signals that end the process.
@@ -205,18 +221,22 @@ impl Signals {
 /// The AdmissionReview that is proposed for a first try.
 const EXAMPLE: &str = "examples/reviews/deployment.json";
 
-fn next_steps(webhook: SocketAddr, admin: SocketAddr, ca: Option<&Path>, streams: usize, directory: &Path) -> String {
+fn next_steps(addresses: Addresses, ca: Option<&Path>, streams: usize, directory: &Path) -> String {
+    let Addresses { webhook, admin } = addresses;
     let mut text = format!(
         "\nPinstream serves {streams} image streams of {}.\n\n  webhook  https://{webhook}{path}\n  health   http://{admin}/readyz?verbose\n  metrics  http://{admin}/metrics\n",
         directory.display(),
         path = handler::PATH,
     );
     if let (Some(ca), true) = (ca, Path::new(EXAMPLE).exists()) {
-        text.push_str(&format!(
-            "\nPaste this into another terminal to see short names turn into digests:\n\n  curl -s --cacert {} -H 'Content-Type: application/json' --data @{EXAMPLE} https://{webhook}{} \\\n    | sed 's/.*\"patch\":\"\\([^\"]*\\)\".*/\\1/' | base64 -d\n",
-            ca.display(),
-            handler::PATH,
-        ));
+        let _ = write!(
+            text,
+            "\nPaste this into another terminal to see short names turn into digests:\n\n  \
+             curl -s --cacert {ca} -H 'Content-Type: application/json' --data @{EXAMPLE} https://{webhook}{path} \\\n    \
+             | sed 's/.*\"patch\":\"\\([^\"]*\\)\".*/\\1/' | base64 -d\n",
+            ca = ca.display(),
+            path = handler::PATH,
+        );
     }
     text.push_str("\nCtrl-C stops it.\n\n");
     text

@@ -231,7 +231,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 mod tests {
     use super::*;
 
-    const LIMITS: TimeLimits = TimeLimits { head: Duration::from_secs(10), idle: Duration::from_secs(120) };
+    const LIMITS: TimeLimits = TimeLimits { head: Duration::from_secs(10), idle: Duration::from_mins(2) };
 
     fn after(activity: &Activity, seconds: u64, phase: Phase) -> Judgement {
         activity.judge(Instant::now() + Duration::from_secs(seconds), phase)

@@ -66,7 +66,7 @@ pub fn read(text: &[u8], format: Format, mut sink: impl FnMut(Item, Place)) -> R
     let text = match std::str::from_utf8(text) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
-            let line = 1 + text[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            let line = 1 + count_lines(&text[..error.valid_up_to()]);
             let message = "the file is not UTF-8".to_owned();
             return Err(DocumentError { place: Place { document: 1, line }, message });
         }
@@ -108,7 +108,7 @@ fn read_json(text: &str, sink: &mut Sink<'_>) -> Result<(), DocumentError> {
         let value = value.map_err(|error| json_error(&error, Place { document, line: 1 }))?;
         let end = values.byte_offset();
         let start = end - value.get().len();
-        let place = Place { document, line: 1 + count_lines(&text[..start]) };
+        let place = Place { document, line: 1 + count_lines(&text.as_bytes()[..start]) };
         let failed = |error: serde_json::Error| json_error(&error, place);
         let header: Header = serde_json::from_str(value.get()).map_err(failed)?;
         let mut hand_over = |item| sink(item, place);
@@ -135,8 +135,9 @@ fn yaml_message(error: &serde_saphyr::Error) -> String {
     first[..end].to_owned()
 }
 
-fn count_lines(text: &str) -> usize {
-    text.bytes().filter(|byte| *byte == b'\n').count()
+/// How many lines end in a text.
+fn count_lines(text: &[u8]) -> usize {
+    text.split(|byte| *byte == b'\n').count() - 1
 }
 
 /// A document may be as large as it likes; what aliases make of it is bounded by the library.
@@ -462,7 +463,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..8 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+            text = format!("{text}a{level}: &a{level} [{aliases}]\n");
         }
         assert!(found(&text, Format::Yaml).is_err());
     }

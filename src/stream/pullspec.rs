@@ -162,7 +162,7 @@ mod tests {
     const ITEM: &str = "quay.io/k/k@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
     const LOCAL: &str = "test.server/a/b@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
 
-    fn stream(spec_tag: Value, item: Value) -> ImageStream {
+    fn stream(spec_tag: Value, item: &Value) -> ImageStream {
         let tags = |entry: Value| if entry.is_null() { json!([]) } else { json!([entry]) };
         let history = if item.is_null() { Value::Null } else { json!({"tag": "latest", "items": [item]}) };
         serde_json::from_value(json!({"metadata": {"name": "name", "namespace": "foo"},
@@ -193,13 +193,13 @@ mod tests {
         #[case] expected: Option<&str>,
         #[values("", "latest")] tag: &str,
     ) {
-        let stream = stream(spec_tag("DockerImage", policy, 1), item);
+        let stream = stream(spec_tag("DockerImage", policy, 1), &item);
         assert_eq!(latest(&stream, repository, tag).as_deref(), expected);
     }
 
     #[test]
     fn pushed_only_tag_has_its_own_pull_spec() {
-        assert_eq!(latest(&stream(Value::Null, item(D1, 1)), Some("r.io/a/b"), "").as_deref(), Some(ITEM));
+        assert_eq!(latest(&stream(Value::Null, &item(D1, 1)), Some("r.io/a/b"), "").as_deref(), Some(ITEM));
     }
 
     const SOURCE: (&str, &str) = ("DockerImage", "Source");
@@ -220,7 +220,7 @@ mod tests {
         #[case] expected: Result<(&str, bool, bool, bool), PullSpecError>,
     ) {
         let spec = asked.map_or(Value::Null, |((kind, policy), generation)| spec_tag(kind, policy, generation));
-        let stream = stream(spec, imported.map_or(Value::Null, |generation| item("", generation)));
+        let stream = stream(spec, &imported.map_or(Value::Null, |generation| item("", generation)));
         let found = of_tag(&stream, Some("reg.int:5000/foo/name"), "", want);
         let found = found.as_ref().map(|spec| (spec.image.as_ref(), spec.imported, spec.has_newer, spec.tag_empty));
         assert_eq!(found, expected.as_ref().copied());
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn public_repository_is_named_when_it_is_given() {
-        let stream = stream(Value::Null, Value::Null);
+        let stream = stream(Value::Null, &Value::Null);
         let found = of_tag(&stream, Some("public.example/foo/name"), "2", Want::Newest).unwrap();
         assert_eq!(found.image, "public.example/foo/name:2");
         assert_eq!(of_tag(&stream, None, "2", Want::Newest), Err(PullSpecError::NoRepository));
@@ -246,7 +246,7 @@ mod tests {
         #[case] spec: &str,
         #[case] expected: Option<&str>,
     ) {
-        let mut stream = stream(Value::Null, Value::Null);
+        let mut stream = stream(Value::Null, &Value::Null);
         stream.status.docker_image_repository = status.to_owned();
         stream.spec.docker_image_repository = spec.to_owned();
         assert_eq!(repository(&stream, host).as_deref(), expected);
@@ -266,6 +266,6 @@ mod tests {
         #[case] repository: Option<&str>,
         #[case] expected: Admitted,
     ) {
-        assert_eq!(admitted(&stream(spec_tag("DockerImage", "Source", 1), item), repository, "latest"), expected);
+        assert_eq!(admitted(&stream(spec_tag("DockerImage", "Source", 1), &item), repository, "latest"), expected);
     }
 }

@@ -185,6 +185,7 @@ pub enum ImportMode {
 }
 
 impl ImportMode {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     fn is_unset(&self) -> bool {
         *self == Self::Unset
     }

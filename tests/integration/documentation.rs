@@ -1,0 +1,89 @@
+//! What the documents say exists does, and what exists is documented.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use clap::CommandFactory as _;
+
+use crate::support::{Server, repository};
+
+fn document(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The words in backticks that begin the rows of a document's tables.
+fn rows(text: &str) -> BTreeSet<String> {
+    text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect()
+}
+
+#[test]
+fn every_flag_and_variable_is_documented_and_no_other() {
+    let text = document("docs/configuration.md");
+    let command = pinstream::cli::Cli::command();
+    let mut flags = BTreeSet::new();
+    for subcommand in command.get_subcommands() {
+        for argument in subcommand.get_arguments().chain(command.get_arguments()) {
+            let Some(flag) = argument.get_long().filter(|flag| !["help", "version"].contains(flag)) else { continue };
+            flags.insert(format!("--{flag}"));
+            if let Some(variable) = argument.get_env() {
+                let row = format!("| `--{flag}` | `{}` |", variable.to_str().unwrap());
+                assert!(text.contains(&row), "docs/configuration.md has no row {row}");
+            }
+        }
+    }
+    let documented: BTreeSet<_> = rows(&text).into_iter().filter(|word| word.starts_with("--")).collect();
+    assert_eq!(documented, flags);
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_no_other() {
+    let server = Server::start(&[], |_| ());
+    let client = server.client(&[], |client| client);
+    server.ask(&client, &crate::support::pod_review(&["app"])).await;
+    let (_, text) = server.admin("/metrics").await;
+    let metrics: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+        .filter(|name| name.starts_with("pinstream_"))
+        .collect();
+    assert_eq!(rows(&document("docs/metrics.md")), metrics);
+}
+
+#[test]
+fn every_crate_is_explained_and_no_other() {
+    let manifest = document("Cargo.toml");
+    let crates = |section: &str| -> Vec<String> {
+        let (_, rest) = manifest.split_once(&format!("\n[{section}]\n")).unwrap();
+        let lines = rest.lines().take_while(|line| !line.starts_with('['));
+        lines.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect()
+    };
+    let expected: BTreeSet<_> = [crates("dependencies"), crates("dev-dependencies")].concat().into_iter().collect();
+    let architecture = document("docs/architecture.md");
+    let (_, section) = architecture.split_once("\n## Crates\n").unwrap();
+    assert_eq!(rows(section), expected);
+}
+
+#[test]
+fn every_known_difference_is_explained() {
+    let text = document("docs/openshift.md");
+    let differences: serde_json::Value = serde_json::from_str(&document("tests/conformance/differences.json")).unwrap();
+    for reason in differences.as_object().unwrap().values().map(|difference| &difference["reason"]) {
+        let first = reason.as_str().unwrap().split(':').next().unwrap();
+        assert!(text.contains(first), "{first}");
+    }
+}
+
+#[test]
+fn links_lead_to_files() {
+    let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|file| repository().join(file));
+    for path in docs.chain(top).filter(|path| path.extension() == Some("md".as_ref())) {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(path.parent().unwrap().join(file).exists(), "{}: {link}", path.display());
+            }
+        }
+    }
+}

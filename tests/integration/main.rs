@@ -1,0 +1,14 @@
+//! Everything that is tested from outside: the running binary over real HTTPS, the files of the repository.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
+#![expect(clippy::float_cmp, reason = "metrics are counts, which doubles hold exactly")]
+
+mod certificates;
+mod command;
+mod conformance;
+mod documentation;
+mod http;
+mod shutdown;
+mod streams;
+mod support;
+mod walls;

@@ -1,0 +1,67 @@
+//! Streams that change while objects are admitted.
+
+use std::fs;
+
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::support::{Load, Server, image, patch_of, pod_review, stream, until};
+
+/// Many tags that all have one image.
+fn version(digit: char) -> String {
+    let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let image = image(digit);
+    let tags: Vec<_> = names.iter().map(|name| (name.as_str(), image.as_str())).collect();
+    stream("app", &tags).to_string()
+}
+
+/// Complains if not all images of an answer are of one version.
+fn mixed(response: &Value) -> Option<String> {
+    let patch = patch_of(response);
+    let mut images: Vec<_> = patch.as_array().unwrap().iter().map(|operation| operation["value"].to_string()).collect();
+    let count = images.len();
+    images.dedup();
+    (count != 20 || images.len() != 1).then(|| patch.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_of_the_old_or_the_new_streams_and_never_of_both() {
+    let server = Server::start(&[], |folder| fs::write(folder.join("streams/app.json"), version('a')).unwrap());
+    let images: Vec<String> = (0..20).map(|number| format!("app:{number}")).collect();
+    let review = pod_review(&images.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = server.client(&[], |client| client);
+    let clients = (0..4).map(|_| {
+        let client = client.clone();
+        Box::new(move || client.clone()) as Box<dyn Fn() -> Client + Send>
+    });
+    let load = Load::start(&server.url(), clients.collect(), 1000, &review, mixed);
+    for digit in ['b', 'c', 'd', 'a', 'b'] {
+        fs::write(server.path("streams/next"), version(digit)).unwrap();
+        fs::rename(server.path("streams/next"), server.path("streams/app.json")).unwrap();
+        let wanted = image(digit);
+        until("the new version is answered", async || {
+            patch_of(&server.ask(&client, &review).await)[0]["value"] == wanted
+        })
+        .await;
+        load.more(20).await;
+    }
+    let (asked, failures) = load.stop().await;
+    assert!(failures.is_empty() && asked >= 100, "{} of {asked}: {:?}", failures.len(), failures.first());
+}
+
+#[tokio::test]
+async fn broken_file_is_counted_and_its_last_good_streams_answer() {
+    let server = Server::start(&[], |folder| fs::write(folder.join("streams/app.json"), version('a')).unwrap());
+    let client = server.client(&[], |client| client);
+    let first = async || patch_of(&server.ask(&client, &pod_review(&["app:1"])).await)[0]["value"].clone();
+    fs::write(server.path("streams/app.json"), "{").unwrap();
+    until("the problem is counted", async || server.metric("pinstream_source_problems").await == 1.0).await;
+    assert_eq!(first().await, image('a'));
+    fs::rename(server.path("streams"), server.path("aside")).unwrap();
+    until("the loss is seen", async || server.metric("pinstream_source_synced").await == 0.0).await;
+    assert_eq!((first().await, server.admin("/readyz").await.0), (image('a').into(), 200));
+    fs::write(server.path("aside/app.json"), version('b')).unwrap();
+    fs::rename(server.path("aside"), server.path("streams")).unwrap();
+    until("the new streams answer", async || first().await == image('b')).await;
+    assert_eq!(server.metric("pinstream_source_problems").await, 0.0);
+}

@@ -1,0 +1,91 @@
+//! The walls of the house: which module may use which.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::repository;
+
+/// For each pure module, the modules that it may use beside those below itself.
+const PURE: &[(&str, &[&str])] = &[
+    ("reference", &[]),
+    ("stream", &["reference"]),
+    ("workload", &["reference"]),
+    ("index", &["reference", "stream"]),
+    ("admission/decide", &["reference", "stream", "workload", "index"]),
+    ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
+    ("store/documents", &["stream"]),
+];
+
+/// What nothing pure may name: clocks, async, the outside world.
+const IMPURE: &[&str] = &["tokio", "axum", "hyper", "kube", "tracing", "std::fs", "std::env", "std::net", "::now()"];
+
+/// For each shared module, what it may not use.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("server", &["admission", "store", "stream", "index", "workload", "cli", "config"]),
+    ("store", &["admission", "server", "cli", "config", "workload"]),
+    ("admission", &["server", "cli", "config"]),
+    ("metrics", &["server", "store", "cli", "config"]),
+];
+
+/// Lines of a module's files that are no comment and stand before its tests.
+fn code_of(module: &str) -> Vec<(String, String)> {
+    let root = repository().join("src");
+    let mut files = vec![root.join(format!("{module}.rs"))];
+    let mut folders = vec![root.join(module)];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        for path in entries {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    let is_test = |path: &Path| path.file_name() == Some("tests.rs".as_ref());
+    let lines = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        let name = path.strip_prefix(repository()).unwrap().display().to_string();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.map(|line| (name.clone(), line.to_owned())).collect::<Vec<_>>()
+    };
+    files.into_iter().filter(|path| !is_test(path)).flat_map(lines).collect()
+}
+
+/// The top module that a line takes from this crate.
+fn used(line: &str) -> Option<&str> {
+    let path = line.split("crate::").nth(1)?;
+    path.split(|character: char| !character.is_alphanumeric() && character != '_').next()
+}
+
+#[test]
+fn pure_modules_stay_pure() {
+    for (module, allowed) in PURE {
+        let own = module.split('/').next().unwrap();
+        for (file, line) in code_of(module) {
+            let foreign = used(&line).filter(|used| *used != own && !allowed.contains(used));
+            assert_eq!(foreign, None, "{file}: {line}");
+            assert!(!IMPURE.iter().any(|word| line.contains(word)), "{file}: {line}");
+        }
+    }
+}
+
+#[test]
+fn shared_modules_know_nothing_of_those_above() {
+    for (module, forbidden) in FORBIDDEN {
+        for (file, line) in code_of(module) {
+            assert!(used(&line).is_none_or(|used| !forbidden.contains(&used)), "{file}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    let mut folders = ["src", "tests", "benches", "fuzz/fuzz_targets"].map(|folder| repository().join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension() == Some("rs".as_ref()) {
+                assert!(fs::read_to_string(&path).unwrap().starts_with("//! "), "{}", path.display());
+            }
+        }
+    }
+}
