@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::admission::handler::{self, Webhook};
 use crate::config::{ServerArgs, StreamArgs};
 use crate::metrics::{self, Metrics};
-use crate::server::certificate::{self, Certificate, Files};
+use crate::server::certificate::{self, Certificate, Files, Kept};
 use crate::server::health::{self, Gate};
 use crate::server::listener::{Limits, Listener};
 use crate::server::{Phase, Phases, development};
@@ -74,9 +74,8 @@ impl Serve {
             _ = signals.next() => return Ok(()),
         };
         supervisor.spawn("streams", endless(polled.keep()));
-        shared.certificate.replace(&files.load()?);
-        let keeping = certificate::keep(files, Arc::clone(&shared.certificate), shared.metrics.server.clone());
-        supervisor.spawn("certificate", async move { Ok(keeping.await?) });
+        let kept = Kept::load(files, Arc::clone(&shared.certificate), shared.metrics.server.clone()).await?;
+        supervisor.spawn("certificate", endless(kept.keep()));
         let webhook = self.webhook_listener(webhook_socket, &shared)?;
         supervisor.spawn(WEBHOOK_TASK, endless(async move { webhook.run(phases).await }));
 

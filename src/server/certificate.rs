@@ -159,60 +159,75 @@ fn expiry(leaf: &CertificateDer<'_>) -> Result<Timestamp, String> {
     Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|error| error.to_string())
 }
 
-/// Loads the certificate, keeps it up to date for ever, and reports each change once.
-///
-/// # Errors
-/// Only if the first load fails; later a bad pair is reported and the one before it stays.
-pub async fn keep(files: Files, certificate: Arc<Certificate>, metrics: ServerMetrics) -> Result<(), PairError> {
-    let mut seen = in_use(&files, &certificate, &metrics).await?;
-    loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
-        let content = blocking(&files, Files::read).await;
-        let identity = content.as_ref().map_err(ToString::to_string).cloned();
-        if identity == seen {
-            continue;
-        }
-        seen = identity;
-        match content.and_then(|content| files.check(&content)) {
-            Ok(pair) => {
-                certificate.replace(&pair);
-                metrics.certificate_reloads.with_label_values(&["loaded"]).inc();
-                report(&pair, &files, &metrics, "certificate changed, new connections are served with it");
-            }
-            Err(error) => {
-                metrics.certificate_reloads.with_label_values(&["refused"]).inc();
-                tracing::error!(%error, "certificate changed and cannot be used, the one before it stays in use");
+/// The bytes of both files, or why there are none.
+type Seen = Result<Content, String>;
+
+/// A certificate that is kept up to date with its files.
+pub struct Kept {
+    files: Files,
+    certificate: Arc<Certificate>,
+    metrics: ServerMetrics,
+    /// What the files were when they were looked at last.
+    seen: Seen,
+}
+
+impl Kept {
+    /// Loads the certificate for the first time.
+    ///
+    /// # Errors
+    /// [`PairError`], which names the file.
+    pub async fn load(files: Files, certificate: Arc<Certificate>, metrics: ServerMetrics) -> Result<Self, PairError> {
+        let content = blocking(&files, Files::read).await?;
+        let pair = files.check(&content)?;
+        certificate.replace(&pair);
+        let kept = Self { files, certificate, metrics, seen: Ok(content) };
+        kept.report(&pair, "certificate loaded");
+        Ok(kept)
+    }
+
+    /// Loads the certificate again when its files change, and reports each change once. Never ends.
+    pub async fn keep(mut self) {
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let content = blocking(&self.files, Files::read).await;
+            let seen = content.as_ref().map_err(ToString::to_string).cloned();
+            if seen != self.seen {
+                self.seen = seen;
+                self.change(content.and_then(|content| self.files.check(&content)));
             }
         }
     }
-}
 
-/// What was seen last: the bytes, or why there are none.
-type Seen = Result<Content, String>;
+    fn change(&self, pair: Result<Pair, PairError>) {
+        let result = match pair {
+            Ok(pair) => {
+                self.certificate.replace(&pair);
+                self.report(&pair, "certificate changed, new connections are served with it");
+                "loaded"
+            }
+            Err(error) => {
+                tracing::error!(%error, "certificate changed and cannot be used, the one before it stays in use");
+                "refused"
+            }
+        };
+        self.metrics.certificate_reloads.with_label_values(&[result]).inc();
+    }
 
-async fn in_use(files: &Files, certificate: &Certificate, metrics: &ServerMetrics) -> Result<Seen, PairError> {
-    let content = blocking(files, Files::read).await?;
-    let pair = files.check(&content)?;
-    certificate.replace(&pair);
-    report(&pair, files, metrics, "certificate loaded");
-    Ok(Ok(content))
+    fn report(&self, pair: &Pair, message: &str) {
+        self.metrics.certificate_expiry.set(pair.not_after.as_duration().as_secs_f64());
+        let (path, expires) = (self.files.certificate.display(), pair.not_after);
+        if pair.not_after < Timestamp::now() {
+            tracing::warn!(%path, %expires, "{message}, but it has expired: clients will refuse it");
+        } else {
+            tracing::info!(%path, %expires, "{message}");
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(files: &Files, work: fn(&Files) -> T) -> T {
     let files = files.clone();
     let task = tokio::task::spawn_blocking(move || work(&files));
     task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-fn report(pair: &Pair, files: &Files, metrics: &ServerMetrics, message: &str) {
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a double for millions of years")]
-    metrics.certificate_expiry.set(pair.not_after.as_second() as f64);
-    let (path, expires) = (files.certificate.display(), pair.not_after);
-    if pair.not_after < Timestamp::now() {
-        tracing::warn!(%path, %expires, "{message}, but it has expired: clients will refuse it");
-    } else {
-        tracing::info!(%path, %expires, "{message}");
-    }
 }
 
 #[cfg(test)]
