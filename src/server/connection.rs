@@ -35,6 +35,13 @@ pub(super) struct TimeLimits {
     pub idle: Duration,
 }
 
+impl TimeLimits {
+    /// How often to look whether a limit is reached: it is overrun by a quarter at most.
+    fn tick(&self) -> Duration {
+        self.head.min(self.idle) / 4
+    }
+}
+
 /// Which protocol was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -83,7 +90,7 @@ async fn drive<C: GracefulConnection>(connection: C, activity: &Activity, mut ph
     let mut is_closing = false;
     loop {
         let phase = *phases.borrow_and_update();
-        let tick = if phase == Phase::Draining { DRAIN_TICK } else { activity.limits.head.min(activity.limits.idle) };
+        let tick = if phase == Phase::Draining { DRAIN_TICK } else { activity.limits.tick() };
         tokio::select! {
             _ = &mut connection => return,
             () = tokio::time::sleep(tick) => {}

@@ -401,6 +401,12 @@ mod tests {
         assert_eq!(found(&text, Format::Yaml).unwrap(), expected.map(|(name, d, l)| (name.to_owned(), d, l)));
     }
 
+    #[test]
+    fn line_ends_and_byte_order_marks_of_other_systems_are_read() {
+        let text = format!("\u{feff}{A}---\n{B}").replace('\n', "\r\n");
+        assert_eq!(names(&text, Format::Yaml), ["a", "b"]);
+    }
+
     #[rstest]
     #[case("apiVersion: v1\nkind: List\nitems:\n- kind: Pod\n  spec: 5\n- {apiVersion: pinstream.dev/v1, kind: ImageStream, metadata: {name: a}}\n", &["[Pod]", "a"])]
     #[case("apiVersion: image.openshift.io/v1\nkind: ImageStreamList\nitems:\n- metadata: {name: a}\n- metadata: {name: b}\n", &["a", "b"])]

@@ -322,8 +322,8 @@ impl<'a, R: Reader<'a>> Visitor<'a> for Tolerant<R> {
 }
 
 macro_rules! tolerant {
-    ([$($parameters:tt)*] $value:ty = $reader:ident: $($body:tt)*) => {
-        impl<$($parameters)*> Reader<'de> for $reader<$value> {
+    ([$($parameters:tt)*] $value:ty: $($body:tt)*) => {
+        impl<$($parameters)*> Reader<'de> for As<$value> {
             type Value = $value;
 
             $($body)*
@@ -335,20 +335,20 @@ macro_rules! tolerant {
 
         impl<$($parameters)*> Deserialize<'de> for $value {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Tolerant($reader::<$value>(PhantomData)))
+                deserializer.deserialize_any(Tolerant(As::<$value>(PhantomData)))
             }
         }
     };
 }
 
 /// Names the reader of a type.
-struct Into<T>(PhantomData<T>);
+struct As<T>(PhantomData<T>);
 
 /// A string, if it is one.
 #[derive(Default)]
 struct Text<'a>(Option<Cow<'a, str>>);
 
-tolerant! { ['de: 'a, 'a] Text<'a> = Into:
+tolerant! { ['de: 'a, 'a] Text<'a>:
     fn text(self, text: Cow<'de, str>) -> Text<'a> {
         Text(Some(text))
     }
@@ -358,7 +358,7 @@ tolerant! { ['de: 'a, 'a] Text<'a> = Into:
 #[derive(Default)]
 struct Flag(bool);
 
-tolerant! { ['de] Flag = Into:
+tolerant! { ['de] Flag:
     fn flag(self, flag: bool) -> Flag {
         Flag(flag)
     }
@@ -373,7 +373,7 @@ impl<T> Default for Entries<T> {
     }
 }
 
-tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T> = Into:
+tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T>:
     fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries<T>, A::Error> {
         let mut entries = Vec::new();
         while let Some(Object(entry)) = seq.next_element()? {
@@ -387,13 +387,13 @@ tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T> = Into:
 #[derive(Default)]
 struct Object<T>(T);
 
-tolerant! { ['de, T: Deserialize<'de> + Default] Object<T> = Into:
+tolerant! { ['de, T: Deserialize<'de> + Default] Object<T>:
     fn map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
         T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Object)
     }
 }
 
-tolerant! { ['de: 'a, 'a] ImageVolume<'a> = Into:
+tolerant! { ['de: 'a, 'a] ImageVolume<'a>:
     fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<ImageVolume<'a>, A::Error> {
         let mut reference = Text(None);
         while let Some(Text(key)) = map.next_key()? {
@@ -411,7 +411,7 @@ tolerant! { ['de: 'a, 'a] ImageVolume<'a> = Into:
 #[derive(Default)]
 struct Force(bool);
 
-tolerant! { ['de] Force = Into:
+tolerant! { ['de] Force:
     fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Force, A::Error> {
         let mut force = false;
         while let Some(Text(key)) = map.next_key()? {
