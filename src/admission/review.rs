@@ -19,6 +19,13 @@ use crate::workload::{Kind, Kinds, Workload};
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
+/// About the bytes of one operation of a patch, its pull spec of a hundred included.
+const OPERATION_SIZE: usize = 240;
+/// About the bytes of a response without its texts.
+const RESPONSE_SIZE: usize = 256;
+/// About the bytes that stand around a text of a response.
+const TEXT_OVERHEAD: usize = 32;
+
 /// What a review asks, borrowed from its body.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,7 +129,9 @@ fn read(body: &[u8]) -> Result<Asked<'_>, String> {
         #[serde(borrow)]
         request: Option<Asked<'a>>,
     }
-    let review: Review<'_> = serde_json::from_slice(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
+    // Checked once as a whole, the strings need not be checked one by one.
+    let body = std::str::from_utf8(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
+    let review: Review<'_> = serde_json::from_str(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
     if review.kind != KIND {
         return Err(format!("the body is of kind {:?}, not {KIND}", review.kind));
     }
@@ -250,7 +259,7 @@ impl<'a> Response<'a> {
 
     fn of(uid: &'a str, decision: &Decision<'_>, kind: &Kind) -> Self {
         let patch = decision.patch(kind);
-        let patch = (!patch.is_empty()).then(|| STANDARD.encode(to_json(&patch)));
+        let patch = (!patch.is_empty()).then(|| STANDARD.encode(to_json(&patch, patch.len() * OPERATION_SIZE)));
         Self {
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch,
@@ -268,12 +277,18 @@ impl<'a> Response<'a> {
             kind: &'static str,
             response: &'r Response<'r>,
         }
-        to_json(&Review { api_version: API_VERSION, kind: KIND, response: self })
+        let texts =
+            self.patch.iter().chain(&self.warnings).chain(self.audit_annotations.iter().map(|(_, value)| value));
+        let size = texts.map(|text| text.len() + TEXT_OVERHEAD).sum::<usize>() + RESPONSE_SIZE;
+        to_json(&Review { api_version: API_VERSION, kind: KIND, response: self }, size)
     }
 }
 
-fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("strings, booleans and lists of them always have a JSON form")
+/// `capacity` is a guess of the size; a good one saves moving what is written already.
+fn to_json(value: &impl Serialize, capacity: usize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(capacity);
+    serde_json::to_writer(&mut json, value).expect("strings, booleans and lists of them always have a JSON form");
+    json
 }
 
 fn as_map<S: Serializer>(entries: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -223,7 +223,10 @@ const EXAMPLE: &str = "examples/reviews/deployment.json";
 fn next_steps(addresses: Addresses, ca: Option<&Path>, streams: usize, directory: &Path) -> String {
     let Addresses { webhook, admin } = addresses;
     let mut text = format!(
-        "\nPinstream serves {streams} image streams of {}.\n\n  webhook  https://{webhook}{path}\n  health   http://{admin}/readyz?verbose\n  metrics  http://{admin}/metrics\n",
+        "\nPinstream serves the image streams of {} ({streams} now).\n\n  \
+         webhook  https://{webhook}{path}\n  \
+         health   http://{admin}/readyz?verbose\n  \
+         metrics  http://{admin}/metrics\n",
         directory.display(),
         path = handler::PATH,
     );

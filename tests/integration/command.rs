@@ -136,7 +136,11 @@ fn start_says_where_it_serves_and_keeps_its_certificate() {
     let certs = kept.path().join("dev");
     for _ in 0..2 {
         let server = Server::start(&["--certs-dir", certs.to_str().unwrap()], |_| ());
-        assert!(server.greeting.contains("Pinstream serves 0 image streams of streams.\n"), "{}", server.greeting);
+        assert!(
+            server.greeting.contains("Pinstream serves the image streams of streams (0 now).\n"),
+            "{}",
+            server.greeting
+        );
         assert!(server.greeting.contains(&format!("https://{}/mutate", server.webhook)));
         keys.push(fs::read(certs.join("tls.key")).unwrap());
     }
