@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,18 +114,36 @@ async fn compare(length: Duration) -> Result<(), Error> {
     serve.arg("--tls-cert").arg(folder.join("tls.crt")).arg("--tls-key").arg(folder.join("tls.key"));
     let webhook = Server::start(&mut serve)?;
     let constant = Server::start(Command::new(std::env::current_exe()?).env(CONSTANT, &folder))?;
-    let review = Bytes::from(std::fs::read(REVIEW)?);
+    let patched = std::fs::read_to_string(REVIEW)?;
+    let unchanged = patched.replace(r#""namespace": "demo""#, r#""namespace": "else""#);
     println!(
         "{CONNECTIONS} connections, {ROUNDS} rounds of {} s for each server, {} bytes a review",
         length.as_secs(),
-        review.len()
+        patched.len()
     );
+    let servers = Servers { webhook, constant, ca: folder.join("ca.crt"), length };
+    for (what, review) in [("patched", patched), ("unchanged", unchanged)] {
+        for (protocol, name) in [(Protocol::Http1, "HTTP/1.1"), (Protocol::Http2, "HTTP/2")] {
+            servers.compare(&format!("{what:9} {name:8}"), protocol, &Bytes::from(review.clone())).await?;
+        }
+    }
+    Ok(())
+}
 
-    for (protocol, name) in [(Protocol::Http1, "HTTP/1.1"), (Protocol::Http2, "HTTP/2")] {
+/// The two servers, and how they are measured.
+struct Servers {
+    webhook: Server,
+    constant: Server,
+    ca: PathBuf,
+    length: Duration,
+}
+
+impl Servers {
+    async fn compare(&self, name: &str, protocol: Protocol, review: &Bytes) -> Result<(), Error> {
         let (mut webhooks, mut constants) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            for (server, rounds) in [(&constant, &mut constants), (&webhook, &mut webhooks)] {
-                rounds.push(round(server.1, &folder.join("ca.crt"), protocol, &review, length).await?);
+            for (server, rounds) in [(&self.constant, &mut constants), (&self.webhook, &mut webhooks)] {
+                rounds.push(round(server.1, &self.ca, protocol, review, self.length).await?);
             }
         }
         let mut ratios: Vec<f64> =
@@ -133,15 +151,12 @@ async fn compare(length: Duration) -> Result<(), Error> {
         ratios.sort_by(f64::total_cmp);
         for (server, mut rounds) in [("constant", constants), ("webhook", webhooks)] {
             rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-            let median = &rounds[ROUNDS / 2];
-            println!(
-                "{name:9} {server:9} {:7.0} requests/s  p50 {:6.0?}  p99 {:6.0?}",
-                median.rate, median.p50, median.p99
-            );
+            let Round { rate, p50, p99 } = &rounds[ROUNDS / 2];
+            println!("{name} {server:8} {rate:7.0} requests/s  p50 {p50:6.0?}  p99 {p99:6.0?}");
         }
-        println!("{name:9} ratio     {:7.3} (from {:.3} to {:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+        println!("{name} ratio    {:7.3} (from {:.3} to {:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+        Ok(())
     }
-    Ok(())
 }
 
 async fn round(

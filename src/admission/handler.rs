@@ -161,6 +161,7 @@ impl Webhook {
 fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
     match (asked, verdict) {
         (Some(asked), Verdict::Decided(object, decision)) => {
+            // Nothing but references that were parsed, so there is nothing in it to escape.
             let mut changes = String::new();
             for (slot, image) in decision.rewrites() {
                 let separator = if changes.is_empty() { "" } else { ", " };
@@ -176,7 +177,7 @@ fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
                 kind = &*asked.kind.kind,
                 namespace = &*asked.namespace,
                 name = &*object.name,
-                changes,
+                %changes,
                 "images pinned"
             );
         }
