@@ -148,7 +148,7 @@ impl Serve {
         }
         let _ = phase.send(Phase::Draining);
         tokio::select! {
-            (name, result) = supervisor.ended() => if name != WEBHOOK_TASK {
+            (name, result) = supervisor.ended() => if name != WEBHOOK_TASK || result.is_err() {
                 return Err(early(name, result));
             },
             _ = signals.next() => anyhow::bail!("stopped at once by a second signal"),
