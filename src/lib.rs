@@ -2,7 +2,7 @@
 //!
 //! A map of the house. Imports run one way, and `tests/walls.rs` keeps it so:
 //!
-//! * pure, without clock, I/O and async: [`reference`] (an image reference exactly as written) ← [`stream`] (what an
+//! * pure, without clock, I/O and async: [`mod@reference`] (an image reference exactly as written) ← [`stream`] (what an
 //!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←
 //!   [`admission::decide`] and [`admission::review`] (a question and its answer)
 //! * [`store`]: where streams live, and the current snapshot
