@@ -1,6 +1,6 @@
 //! Image streams for any Kubernetes: short names in, pinned digests out.
 //!
-//! A map of the house. Imports run one way, and `tests/walls.rs` keeps it so:
+//! A map of the house. Imports run one way, and `tests/integration/walls.rs` keeps it so:
 //!
 //! * pure, without clock, I/O and async: [`mod@reference`] (an image reference exactly as written) ← [`stream`] (what an
 //!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←

@@ -83,7 +83,8 @@ pub struct NoReview(String);
 
 /// Answers the bytes of a review with the bytes of a review.
 ///
-/// `witness` sees what was asked (`None` if only the `uid` could be read) and what became of it.
+/// `witness` sees what was asked (`None` if only the `uid` could be read) and what became of it, once the answer to
+/// it is written.
 ///
 /// # Errors
 /// [`NoReview`] if no `uid` can be read.
@@ -104,8 +105,9 @@ pub fn answer(
     match Matter::read(&asked, kinds) {
         Ok(Some(matter)) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
+            let answer = Response::of(&asked.uid, &decision, matter.kind).to_bytes();
             witness(Some(&asked), &Verdict::Decided(&matter.object, &decision));
-            Ok(Response::of(&asked.uid, &decision, matter.kind).to_bytes())
+            Ok(answer)
         }
         Ok(None) => {
             witness(Some(&asked), &Verdict::Ignored);

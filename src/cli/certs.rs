@@ -1,5 +1,6 @@
 //! `pinstream certs`: a CA and a server certificate for any names.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -40,9 +41,9 @@ impl Certs {
         }
         let files = development::make(&self.names, self.days, Timestamp::now())?.write(&self.out)?;
         let expires = files.load()?.not_after;
-        println!("{}", self.out.join(CA_FILE).display());
-        println!("{}", files.certificate.display());
-        println!("{}", files.key.display());
+        let paths = [self.out.join(CA_FILE), files.certificate, files.key];
+        // Whoever reads this may have stopped to; the files are there all the same.
+        let _ = paths.iter().try_for_each(|path| writeln!(std::io::stdout(), "{}", path.display()));
         eprintln!("A certificate for {}, good until {expires}. Clients are to trust {CA_FILE}.", self.names.join(", "));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `pinstream serve`: everything in one process over a directory of streams. Wires the parts and ends them in order.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,7 +83,9 @@ impl Serve {
         tracing::info!(webhook = %addresses.webhook, admin = %addresses.admin, "serving");
         if for_people {
             let streams = shared.streams.snapshot().stream_count();
-            print!("{}", next_steps(addresses, ca.as_deref(), streams, &self.streams.streams));
+            let greeting = next_steps(addresses, ca.as_deref(), streams, &self.streams.streams);
+            // Nobody need read it.
+            let _ = std::io::stdout().write_all(greeting.as_bytes()).and_then(|()| std::io::stdout().flush());
         }
         self.until_the_end(&mut supervisor, &mut signals, &phase).await
     }
