@@ -1,7 +1,8 @@
 //! Requests per second over loopback HTTPS: the webhook beside the same server with a constant answer.
 //!
 //! `cargo bench --bench load [-- SECONDS]`. Both servers are processes of their own and take turns in one run with one
-//! client; the ratio of their throughputs is what counts, for the machine is noisy.
+//! client; the ratio of their throughputs is what counts, for the machine is noisy. Where `wrk` is installed it is a client
+//! too.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -86,15 +87,28 @@ impl Drop for Server {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Protocol {
-    Http1,
-    Http2,
+impl Server {
+    /// Processor time that it used up to now, to 10 ms.
+    fn cpu(&self) -> Result<Duration, Error> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no process status")?;
+        let ticks: Result<Vec<u64>, _> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect();
+        Ok(Duration::from_millis(ticks?.iter().sum::<u64>() * 10))
+    }
 }
 
-/// Answers per second and the latencies of one round.
+#[derive(Clone, Copy, PartialEq)]
+enum Client {
+    Http1,
+    Http2,
+    /// HTTP/1.1 by wrk.
+    Wrk,
+}
+
+/// Answers per second, what each cost the server, and the latencies of one round.
 struct Round {
     rate: f64,
+    cpu: Duration,
     p50: Duration,
     p99: Duration,
 }
@@ -123,8 +137,12 @@ async fn compare(length: Duration) -> Result<(), Error> {
     );
     let servers = Servers { webhook, constant, ca: folder.join("ca.crt"), length };
     for (what, review) in [("patched", patched), ("unchanged", unchanged)] {
-        for (protocol, name) in [(Protocol::Http1, "HTTP/1.1"), (Protocol::Http2, "HTTP/2")] {
-            servers.compare(&format!("{what:9} {name:8}"), protocol, &Bytes::from(review.clone())).await?;
+        for (client, name) in [(Client::Http1, "HTTP/1.1"), (Client::Http2, "HTTP/2"), (Client::Wrk, "wrk")] {
+            if client == Client::Wrk && Command::new("wrk").arg("-v").output().is_err() {
+                println!("{what:9} wrk      is not installed, left out");
+                continue;
+            }
+            servers.compare(&format!("{what:9} {name:8}"), client, &Bytes::from(review.clone())).await?;
         }
     }
     Ok(())
@@ -139,11 +157,11 @@ struct Servers {
 }
 
 impl Servers {
-    async fn compare(&self, name: &str, protocol: Protocol, review: &Bytes) -> Result<(), Error> {
+    async fn compare(&self, name: &str, client: Client, review: &Bytes) -> Result<(), Error> {
         let (mut webhooks, mut constants) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             for (server, rounds) in [(&self.constant, &mut constants), (&self.webhook, &mut webhooks)] {
-                rounds.push(round(server.1, &self.ca, protocol, review, self.length).await?);
+                rounds.push(self.round(server, client, review).await?);
             }
         }
         let mut ratios: Vec<f64> =
@@ -151,40 +169,76 @@ impl Servers {
         ratios.sort_by(f64::total_cmp);
         for (server, mut rounds) in [("constant", constants), ("webhook", webhooks)] {
             rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-            let Round { rate, p50, p99 } = &rounds[ROUNDS / 2];
-            println!("{name} {server:8} {rate:7.0} requests/s  p50 {p50:6.0?}  p99 {p99:6.0?}");
+            let Round { rate, cpu, p50, p99 } = &rounds[ROUNDS / 2];
+            println!(
+                "{name} {server:8} {rate:7.0} requests/s  p50 {p50:6.0?}  p99 {p99:6.0?}  server {cpu:4.1?} a request"
+            );
         }
         println!("{name} ratio    {:7.3} (from {:.3} to {:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
         Ok(())
     }
+
+    async fn round(&self, server: &Server, client: Client, review: &Bytes) -> Result<Round, Error> {
+        let before = server.cpu()?;
+        let round = if client == Client::Wrk {
+            wrk(server.1, review, self.length)?
+        } else {
+            own(server.1, &self.ca, client, review, self.length).await?
+        };
+        let answers = round.rate * self.length.as_secs_f64();
+        Ok(Round { cpu: server.cpu()?.saturating_sub(before).div_f64(answers), ..round })
+    }
 }
 
-async fn round(
-    address: SocketAddr,
-    ca: &Path,
-    protocol: Protocol,
-    review: &Bytes,
-    length: Duration,
-) -> Result<Round, Error> {
-    let tls = client_tls(ca, protocol)?;
+/// A round by wrk, with one thread.
+fn wrk(address: SocketAddr, review: &Bytes, length: Duration) -> Result<Round, Error> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("review"), review)?;
+    let script = format!(
+        "wrk.method = 'POST'\nwrk.body = io.open('{}/review', 'rb'):read('*all')\n\
+         wrk.headers['Content-Type'] = 'application/json'\n\
+         done = function(summary, latency) print('=', summary.requests / summary.duration * 1e6, \
+         latency:percentile(50), latency:percentile(99), summary.errors.status) end\n",
+        folder.path().display()
+    );
+    std::fs::write(folder.path().join("script"), script)?;
+    let output = Command::new("wrk")
+        .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}", length.as_secs())])
+        .arg("-s")
+        .arg(folder.path().join("script"))
+        .arg(format!("https://{address}/mutate?timeout=10s"))
+        .output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let numbers = said.lines().find_map(|line| line.strip_prefix('=')).ok_or("wrk printed no summary")?;
+    let numbers: Result<Vec<f64>, _> = numbers.split_whitespace().map(str::parse).collect();
+    let [rate, p50, p99, errors] = numbers?[..] else { return Err("wrk printed another summary".into()) };
+    assert!(errors == 0.0, "{errors} requests failed");
+    let micros = |micros: f64| Duration::from_secs_f64(micros / 1e6);
+    Ok(Round { rate, cpu: Duration::ZERO, p50: micros(p50), p99: micros(p99) })
+}
+
+/// A round by a bare hyper client.
+async fn own(address: SocketAddr, ca: &Path, client: Client, review: &Bytes, length: Duration) -> Result<Round, Error> {
+    let tls = client_tls(ca, client)?;
     let started = Instant::now();
-    let clients: Vec<_> = (0..CONNECTIONS)
+    let connections: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
-            tokio::runtime::Handle::current().spawn(client(address, tls.clone(), protocol, review.clone(), length))
+            tokio::runtime::Handle::current().spawn(connection(address, tls.clone(), client, review.clone(), length))
         })
         .collect();
     let mut latencies = Vec::new();
-    for client in clients {
-        latencies.extend(client.await??);
+    for connection in connections {
+        latencies.extend(connection.await??);
     }
     let elapsed = started.elapsed();
     latencies.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let rate = latencies.len() as f64 / elapsed.as_secs_f64();
-    Ok(Round { rate, p50: latencies[latencies.len() / 2], p99: latencies[latencies.len() * 99 / 100] })
+    let at = |percent: usize| latencies[latencies.len() * percent / 100];
+    Ok(Round { rate, cpu: Duration::ZERO, p50: at(50), p99: at(99) })
 }
 
-fn client_tls(ca: &Path, protocol: Protocol) -> Result<TlsConnector, Error> {
+fn client_tls(ca: &Path, client: Client) -> Result<TlsConnector, Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca)?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -192,17 +246,17 @@ fn client_tls(ca: &Path, protocol: Protocol) -> Result<TlsConnector, Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    if protocol == Protocol::Http2 {
+    if client == Client::Http2 {
         config.alpn_protocols = vec![b"h2".to_vec()];
     }
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// One connection that asks again as soon as it has an answer.
-async fn client(
+async fn connection(
     address: SocketAddr,
     tls: TlsConnector,
-    protocol: Protocol,
+    client: Client,
     review: Bytes,
     length: Duration,
 ) -> Result<Vec<Duration>, Error> {
@@ -210,8 +264,7 @@ async fn client(
     stream.set_nodelay(true)?;
     let io = TokioIo::new(tls.connect("localhost".try_into()?, stream).await?);
     let request = || {
-        let uri =
-            if protocol == Protocol::Http2 { "https://localhost/mutate?timeout=10s" } else { "/mutate?timeout=10s" };
+        let uri = if client == Client::Http2 { "https://localhost/mutate?timeout=10s" } else { "/mutate?timeout=10s" };
         Request::post(uri)
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
@@ -230,17 +283,14 @@ async fn client(
             }
         };
     }
-    match protocol {
-        Protocol::Http1 => {
-            let (mut sender, connection) = http1::handshake(io).await?;
-            handle.spawn(connection);
-            ask!(sender);
-        }
-        Protocol::Http2 => {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            handle.spawn(connection);
-            ask!(sender);
-        }
+    if client == Client::Http2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+        handle.spawn(connection);
+        ask!(sender);
+    } else {
+        let (mut sender, connection) = http1::handshake(io).await?;
+        handle.spawn(connection);
+        ask!(sender);
     }
     Ok(latencies)
 }
