@@ -2,10 +2,12 @@
 //!
 //! Is given routers and knows nothing of what they do.
 
+pub mod authority;
 pub mod certificate;
 mod connection;
 pub mod development;
 pub mod health;
+mod issue;
 pub mod listener;
 
 use tokio::sync::watch;

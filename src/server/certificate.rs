@@ -140,17 +140,45 @@ impl Files {
     }
 
     fn check(&self, (certificate, key): &Content) -> Result<Pair, PairError> {
-        let no_pem = |path: &Path, what, reason: String| PairError::NoPem { path: path.to_owned(), what, reason };
+        Pair::from_pem(certificate, key).map_err(|bad| match bad {
+            BadPem::Certificate(reason) => {
+                PairError::NoPem { path: self.certificate.clone(), what: "certificate", reason }
+            }
+            BadPem::Key(reason) => PairError::NoPem { path: self.key.clone(), what: "private key", reason },
+            BadPem::Mismatch(reason) => PairError::Mismatch { files: self.clone(), reason },
+        })
+    }
+}
+
+/// Why texts are no certificate and key that can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPem {
+    /// There is no certificate.
+    #[error("no certificate in PEM form: {0}")]
+    Certificate(String),
+    /// There is no key.
+    #[error("no private key in PEM form: {0}")]
+    Key(String),
+    /// The two do not go together, or one is of a kind that cannot be used.
+    #[error("certificate and key cannot be used together: {0}")]
+    Mismatch(String),
+}
+
+impl Pair {
+    /// Reads and checks a chain, leaf first, and its key, both PEM.
+    ///
+    /// # Errors
+    /// [`BadPem`].
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, BadPem> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
             .collect::<Result<_, _>>()
-            .map_err(|error| no_pem(&self.certificate, "certificate", error.to_string()))?;
+            .map_err(|error| BadPem::Certificate(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| BadPem::Key(error.to_string()))?;
+        let leaf = chain.first().ok_or_else(|| BadPem::Certificate("it is empty".to_owned()))?;
+        let not_after = expiry(leaf).map_err(BadPem::Certificate)?;
         let key =
-            PrivateKeyDer::from_pem_slice(key).map_err(|error| no_pem(&self.key, "private key", error.to_string()))?;
-        let leaf = chain.first().ok_or_else(|| no_pem(&self.certificate, "certificate", "it is empty".to_owned()))?;
-        let not_after = expiry(leaf).map_err(|reason| no_pem(&self.certificate, "certificate", reason))?;
-        let key = CertifiedKey::from_der(chain, key, &provider())
-            .map_err(|error| PairError::Mismatch { files: self.clone(), reason: error.to_string() })?;
-        Ok(Pair { key: Arc::new(key), not_after })
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|error| BadPem::Mismatch(error.to_string()))?;
+        Ok(Self { key: Arc::new(key), not_after })
     }
 }
 

@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 
 use super::certificate::{Files, PairError};
+use super::issue::{Ca, Validity};
 
 /// The names that a development certificate is for.
 pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -70,27 +68,10 @@ pub fn make(names: &[String], days: u32, now: Timestamp) -> Result<Made, MakeErr
 }
 
 fn try_make(names: &[String], days: u32, now: Timestamp) -> Result<Made, rcgen::Error> {
-    let since_epoch = u64::try_from(now.as_second()).unwrap_or_default();
-    let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
-    let dated = |mut params: CertificateParams, name: &str| {
-        params.not_before = at(since_epoch.saturating_sub(3600));
-        params.not_after = at(since_epoch + u64::from(days) * 24 * 3600);
-        params.distinguished_name.push(DnType::CommonName, name);
-        params
-    };
-    let mut ca = dated(CertificateParams::new(Vec::new())?, "Pinstream development CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let ca_key = KeyPair::generate()?;
-    let ca_certificate = ca.self_signed(&ca_key)?;
-
-    let mut server = dated(CertificateParams::new(names)?, "pinstream");
-    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    server.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
-    server.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let certificate = server.signed_by(&key, &Issuer::new(ca, ca_key))?;
-    Ok(Made { ca: ca_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() })
+    let validity = Validity { from: now - Duration::from_hours(1), until: now + Duration::from_hours(24) * days };
+    let ca = Ca::make("Pinstream development CA", validity)?;
+    let issued = ca.issue(names, validity)?;
+    Ok(Made { ca: ca.certificate, certificate: issued.certificate, key: issued.key })
 }
 
 impl Made {
