@@ -1,7 +1,10 @@
 //! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
 
 mod certs;
+mod crd;
+mod process;
 mod serve;
+mod webhook;
 
 use clap::{Parser, Subcommand};
 
@@ -20,7 +23,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Webhook(Box<webhook::Webhook>),
     Certs(certs::Certs),
+    Crd(crd::Crd),
 }
 
 impl Cli {
@@ -32,7 +37,9 @@ impl Cli {
         crate::logging::start(&self.logging)?;
         match self.command {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
+            Command::Webhook(webhook) => webhook.run(),
             Command::Certs(certs) => certs.run(),
+            Command::Crd(crd) => crd.run(),
         }
     }
 }

@@ -10,16 +10,57 @@ use jiff::SignedDuration;
 use crate::reference::Reference;
 use crate::server::certificate::Files;
 use crate::server::listener::Limits;
+use crate::store::kube::{Access, Preference};
 use crate::workload::Kind;
 
-/// Where streams are, and what is resolved in which objects.
+/// Where streams are, without a cluster.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Streams")]
-pub struct StreamArgs {
+pub struct DirectoryArgs {
     /// Directory of image streams: every *.yaml, *.yml and *.json below it. Changes are seen within two seconds
     #[arg(long, value_name = "DIR", env = "PINSTREAM_STREAMS")]
     pub streams: PathBuf,
+}
 
+/// Where streams are, on a cluster.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub struct SourceArgs {
+    /// Where image streams are read from: openshift (image.openshift.io), pinstream (the custom resource), auto
+    /// (openshift where the cluster serves it, else pinstream), or a directory such as ./streams
+    #[arg(long, value_name = "SOURCE", env = "PINSTREAM_SOURCE", default_value = "auto", value_parser = source)]
+    pub source: Source,
+
+    /// Kubeconfig to reach the cluster with. Without it, the Pod's ServiceAccount, else the usual kubeconfig
+    #[arg(long, value_name = "FILE", env = "PINSTREAM_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME", env = "PINSTREAM_CONTEXT")]
+    context: Option<String>,
+}
+
+impl SourceArgs {
+    /// How the cluster is found.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
+/// Where image streams are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The manifests of a directory.
+    Directory(PathBuf),
+    /// A cluster's API.
+    Cluster(Preference),
+}
+
+/// What is resolved, and to what.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub struct ResolveArgs {
     /// Host and port of the registry that serves the streams' images, which tags with reference policy Local and
     /// tags without an image resolve to. Without it, what the streams' status says
     #[arg(long, value_name = "HOST[:PORT]", env = "PINSTREAM_REGISTRY_HOST", value_parser = registry_host)]
@@ -31,10 +72,10 @@ pub struct StreamArgs {
     pub kinds: Vec<Kind>,
 }
 
-/// Where and how to serve.
+/// Where to serve on a machine of one's own.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
-pub struct ServerArgs {
+pub struct LocalServerArgs {
     /// Address of the webhook, HTTPS. Port 0 picks a free one and prints it
     #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_LISTEN", default_value = "127.0.0.1:8443")]
     pub listen: SocketAddr,
@@ -43,18 +84,86 @@ pub struct ServerArgs {
     #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
 
-    /// Certificate chain, PEM. Read again when its content changes. Without it, a development certificate is made
+    #[command(flatten)]
+    files: CertificateArgs,
+
+    /// Where the development CA and certificate are kept between starts. They are made if there is no --tls-cert
+    #[arg(long, value_name = "DIR", env = "PINSTREAM_CERTS_DIR", default_value = "certs/dev")]
+    certs_dir: PathBuf,
+}
+
+impl LocalServerArgs {
+    /// The certificate to serve.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateSource {
+        let development = || CertificateSource::Development(self.certs_dir.clone());
+        self.files.files().map_or_else(development, CertificateSource::Files)
+    }
+}
+
+/// Where to serve on a cluster.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub struct ClusterServerArgs {
+    /// Address of the webhook, HTTPS. Port 0 picks a free one and logs it
+    #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+
+    /// Address of /livez, /readyz and /metrics, plain HTTP. Port 0 picks a free one and logs it
+    #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+
+    #[command(flatten)]
+    files: CertificateArgs,
+}
+
+impl ClusterServerArgs {
+    /// The certificate to serve.
+    ///
+    /// # Errors
+    /// [`NoCertificate`] if none was given.
+    pub fn certificate(&self) -> Result<CertificateSource, NoCertificate> {
+        self.files.files().map(CertificateSource::Files).ok_or(NoCertificate)
+    }
+}
+
+/// No certificate was given, and none is made on a cluster unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the webhook has no certificate to serve: give one with --tls-cert FILE and --tls-key FILE")]
+pub struct NoCertificate;
+
+/// A certificate that the user brings.
+#[derive(Args, Clone, Debug)]
+struct CertificateArgs {
+    /// Certificate chain, PEM. Read again when its content changes
     #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
     /// Private key of the certificate, PEM
     #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+}
 
-    /// Where the development CA and certificate are kept between starts
-    #[arg(long, value_name = "DIR", env = "PINSTREAM_CERTS_DIR", default_value = "certs/dev")]
-    pub certs_dir: PathBuf,
+impl CertificateArgs {
+    fn files(&self) -> Option<Files> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(Files { certificate, key })
+    }
+}
 
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Files that someone else keeps up to date.
+    Files(Files),
+    /// A folder in which a development certificate is made if there is none.
+    Development(PathBuf),
+}
+
+/// What clients may take, and how the server ends.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub struct LimitArgs {
     /// How long to keep serving after SIGTERM while clients turn to other replicas. SIGINT does not wait
     #[arg(long, value_name = "DURATION", env = "PINSTREAM_SHUTDOWN_DELAY", default_value = "3s", value_parser = duration)]
     pub shutdown_delay: Duration,
@@ -80,14 +189,7 @@ pub struct ServerArgs {
     max_connections: u32,
 }
 
-impl ServerArgs {
-    /// The certificate that the user brings, if one is brought.
-    #[must_use]
-    pub fn certificate(&self) -> Option<Files> {
-        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
-        Some(Files { certificate, key })
-    }
-
+impl LimitArgs {
     /// What clients may take.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -135,6 +237,16 @@ fn limit(written: &str) -> Result<Duration, String> {
     if parsed.is_zero() { Err("it may not be zero".to_owned()) } else { Ok(parsed) }
 }
 
+fn source(written: &str) -> Result<Source, String> {
+    match written {
+        "auto" => Ok(Source::Cluster(Preference::Auto)),
+        "openshift" => Ok(Source::Cluster(Preference::OpenShift)),
+        "pinstream" => Ok(Source::Cluster(Preference::Pinstream)),
+        path if path.contains('/') || path == "." => Ok(Source::Directory(path.into())),
+        other => Err(format!("write auto, openshift or pinstream, or a directory with a slash: ./{other}")),
+    }
+}
+
 fn registry_host(written: &str) -> Result<String, String> {
     let repository = format!("{written}/namespace/name");
     match Reference::parse(&repository) {
@@ -159,6 +271,19 @@ mod tests {
     fn durations_are_read(#[case] written: &str, #[case] milliseconds: Option<u64>) {
         assert_eq!(duration(written).ok(), milliseconds.map(Duration::from_millis));
         assert_eq!(limit(written).is_ok(), milliseconds.is_some_and(|milliseconds| milliseconds > 0));
+    }
+
+    #[rstest]
+    #[case("auto", Some(Source::Cluster(Preference::Auto)))]
+    #[case("openshift", Some(Source::Cluster(Preference::OpenShift)))]
+    #[case("pinstream", Some(Source::Cluster(Preference::Pinstream)))]
+    #[case("./auto", Some(Source::Directory("./auto".into())))]
+    #[case("/streams", Some(Source::Directory("/streams".into())))]
+    #[case(".", Some(Source::Directory(".".into())))]
+    #[case("Auto", None)]
+    #[case("", None)]
+    fn sources_are_words_or_paths(#[case] written: &str, #[case] expected: Option<Source>) {
+        assert_eq!(source(written).ok(), expected);
     }
 
     #[rstest]

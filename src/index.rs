@@ -2,7 +2,9 @@
 //!
 //! Holds for each tag only what admission needs, worked out beforehand. Must not know where streams come from.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,12 +13,40 @@ use crate::stream::ImageStream;
 use crate::stream::pullspec::{self, Admitted};
 
 /// All streams of all namespaces at one moment.
-#[derive(Debug, Default)]
+///
+/// A clone shares everything with the original; a change to it copies the references to the streams of the one
+/// namespace that changes. So a store keeps one, changes it, and publishes clones: what that costs grows with the
+/// number of namespaces and the streams of those that changed, not with all streams.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    namespaces: HashMap<Box<str>, HashMap<Box<str>, Arc<IndexedStream>>>,
+    namespaces: HashMap<Arc<str>, Arc<HashSet<ByName>>>,
     streams: usize,
     tags: usize,
 }
+
+/// A stream that is found by its name, within one namespace.
+#[derive(Clone, Debug)]
+struct ByName(Arc<IndexedStream>);
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
 
 /// One stream, reduced to what resolving reads.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,14 +97,8 @@ impl Snapshot {
     pub fn new(streams: impl IntoIterator<Item = Arc<IndexedStream>>) -> Self {
         let mut snapshot = Self::default();
         for stream in streams {
-            let namespace = match snapshot.namespaces.get_mut(&stream.namespace) {
-                Some(namespace) => namespace,
-                None => snapshot.namespaces.entry(stream.namespace.clone()).or_default(),
-            };
-            if !namespace.contains_key(&stream.name) {
-                snapshot.streams += 1;
-                snapshot.tags += stream.tags.len();
-                namespace.insert(stream.name.clone(), stream);
+            if snapshot.stream(&stream.namespace, &stream.name).is_none() {
+                snapshot.insert(stream);
             }
         }
         snapshot
@@ -83,7 +107,39 @@ impl Snapshot {
     /// The stream of that name in that namespace.
     #[must_use]
     pub fn stream(&self, namespace: &str, name: &str) -> Option<&IndexedStream> {
-        self.namespaces.get(namespace)?.get(name).map(Arc::as_ref)
+        self.namespaces.get(namespace)?.get(name).map(|stream| stream.0.as_ref())
+    }
+
+    /// Adds a stream, in place of the one with its namespace and name.
+    pub fn insert(&mut self, stream: Arc<IndexedStream>) {
+        let namespace = match self.namespaces.get_mut(&*stream.namespace) {
+            Some(namespace) => namespace,
+            None => self.namespaces.entry(Arc::from(&*stream.namespace)).or_default(),
+        };
+        self.streams += 1;
+        self.tags += stream.tags.len();
+        if let Some(before) = Arc::make_mut(namespace).replace(ByName(stream)) {
+            self.streams -= 1;
+            self.tags -= before.0.tags.len();
+        }
+    }
+
+    /// Takes a stream out, if it is there.
+    pub fn remove(&mut self, namespace: &str, name: &str) {
+        let Some(streams) = self.namespaces.get_mut(namespace).filter(|streams| streams.contains(name)) else { return };
+        let streams = Arc::make_mut(streams);
+        if let Some(before) = streams.take(name) {
+            self.streams -= 1;
+            self.tags -= before.0.tags.len();
+        }
+        if streams.is_empty() {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    /// Every stream, in no order.
+    pub fn streams(&self) -> impl Iterator<Item = &IndexedStream> {
+        self.namespaces.values().flat_map(|streams| streams.iter().map(|stream| stream.0.as_ref()))
     }
 
     /// How many streams there are.
@@ -202,6 +258,37 @@ mod tests {
         let stale = Stale { reason: "NotFound".into(), image_created: "2026-11-20T00:00:00Z".parse().ok() };
         assert_eq!(target("stale"), Some(&Target::Pinned { image, stale: Some(Box::new(stale)) }));
         assert_eq!(stream.pending("x").as_deref(), Some("r.io/default/app:x"));
+    }
+
+    fn named(namespace: &str, name: &str, tags: usize) -> Arc<IndexedStream> {
+        let tags: Vec<_> = (0..tags).map(|tag| json!({"name": tag.to_string()})).collect();
+        let stream = json!({"metadata": {"namespace": namespace, "name": name}, "spec": {"tags": tags}});
+        Arc::new(IndexedStream::new(&serde_json::from_value(stream).unwrap(), None))
+    }
+
+    #[test]
+    fn change_to_a_clone_leaves_the_original_and_shares_other_namespaces() {
+        let original = Snapshot::new([named("a", "x", 1), named("a", "y", 2), named("b", "x", 3)]);
+        let mut changed = original.clone();
+        changed.insert(named("a", "x", 5));
+        changed.insert(named("c", "z", 1));
+        changed.remove("a", "y");
+        changed.remove("a", "none");
+        changed.remove("none", "x");
+        assert_eq!((original.stream_count(), original.tag_count()), (3, 6));
+        assert_eq!((changed.stream_count(), changed.tag_count()), (3, 9));
+        assert!(original.stream("a", "y").is_some() && changed.stream("a", "y").is_none());
+        assert!(original.stream("a", "x").unwrap().tag("4").is_none());
+        assert!(changed.stream("a", "x").unwrap().tag("4").is_some());
+        assert!(Arc::ptr_eq(&original.namespaces["b"], &changed.namespaces["b"]));
+    }
+
+    #[test]
+    fn last_stream_of_a_namespace_takes_it_along() {
+        let mut snapshot = Snapshot::new([named("a", "x", 1)]);
+        snapshot.remove("a", "x");
+        assert!(snapshot.namespaces.is_empty() && snapshot.streams().next().is_none());
+        assert_eq!((snapshot.stream_count(), snapshot.tag_count()), (0, 0));
     }
 
     #[test]

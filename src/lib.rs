@@ -14,6 +14,7 @@
 pub mod admission;
 pub mod cli;
 pub mod config;
+pub mod crd;
 pub mod index;
 pub mod logging;
 pub mod metrics;

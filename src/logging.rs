@@ -7,12 +7,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogArgs, LogFormat};
 
+/// What is not logged unless asked for: kube's client reports each failure as an error, and hands it to us as well,
+/// who report it once with what to do.
+const QUIET: &str = "kube_client=off";
+
 /// Starts logging for the whole process.
 ///
 /// # Errors
 /// If the filter cannot be read.
 pub fn start(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log)).with_context(|| {
         format!("--log {:?} is no filter; write a level (error, warn, info, debug, trace) or target=level", args.log)
     })?;
     let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -2,15 +2,16 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -43,7 +44,9 @@ pub struct Metrics {
     pub source_synced: IntGauge,
     /// When the streams last changed, in seconds since 1970.
     pub source_last_change: Gauge,
-    /// Files of the source that something is wrong with.
+    /// How old what is known of the source is.
+    pub source_age: Age,
+    /// Files or objects of the source that something is wrong with.
     pub source_problems: IntGauge,
     /// The server's own.
     pub server: ServerMetrics,
@@ -62,6 +65,41 @@ pub struct ServerMetrics {
     pub certificate_expiry: Gauge,
     /// Certificates that were looked at because their files changed, by result.
     pub certificate_reloads: IntCounterVec,
+}
+
+/// For how long something has not been known to be current; 0 while it is. Starts out lost, from the beginning.
+#[derive(Clone, Debug)]
+pub struct Age {
+    gauge: Gauge,
+    lost_since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Age {
+    fn new(gauge: Gauge) -> Self {
+        Self { gauge, lost_since: Arc::new(Mutex::new(Some(Instant::now()))) }
+    }
+
+    /// It is current now, and stays so until it is lost.
+    pub fn is_current(&self) {
+        *self.lost_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// It was current last at `since`. What was lost before stays lost since then.
+    pub fn is_lost(&self, since: Instant) {
+        self.lost_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(since);
+    }
+}
+
+impl Collector for Age {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let lost_since = *self.lost_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gauge.set(lost_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
+        self.gauge.collect()
+    }
 }
 
 impl Metrics {
@@ -107,9 +145,16 @@ impl Metrics {
                 "pinstream_source_last_change_timestamp_seconds",
                 "When the streams last changed, in seconds since 1970.",
             )?,
+            source_age: added(
+                all,
+                Age::new(Gauge::new(
+                    "pinstream_source_age_seconds",
+                    "0 while the source of the streams can be read, else for how long it could not be.",
+                )?),
+            )?,
             source_problems: integer(
                 "pinstream_source_problems",
-                "Files or directories of the source that something is wrong with.",
+                "Files, directories or objects of the source that something is wrong with.",
             )?,
             server: ServerMetrics {
                 connections: integer("pinstream_connections", "Webhook connections that are open.")?,

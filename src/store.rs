@@ -4,7 +4,9 @@
 
 pub mod directory;
 pub mod documents;
+pub mod kube;
 pub mod poll;
+pub mod publish;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -19,8 +19,10 @@ use crate::metrics::Metrics;
 use crate::store::Streams;
 use crate::workload::Kinds;
 
-/// The path of the webhook.
+/// The path of the webhook that pins pod templates and Pods.
 pub const PATH: &str = "/mutate";
+/// The path of the webhook that pins only Pods.
+pub const POD_PATH: &str = "/mutate/pod";
 /// The most bytes of a review: an update carries two objects of up to 3 MiB.
 pub const BODY_MAX: usize = 7 << 20;
 /// The longest that Kubernetes lets a webhook take, and how long a request may take that does not say.
@@ -37,14 +39,22 @@ pub struct Webhook {
     pub metrics: Arc<Metrics>,
 }
 
-/// The routes of the webhook.
+/// The routes of the webhook: one for each pin mode.
 pub fn router(webhook: Arc<Webhook>) -> Router {
-    Router::new().route(PATH, post(mutate).fallback(wrong_method)).fallback(wrong_path).with_state(webhook)
+    let only_pods = Webhook {
+        streams: Arc::clone(&webhook.streams),
+        kinds: webhook.kinds.only_pods(),
+        metrics: Arc::clone(&webhook.metrics),
+    };
+    let pinning = |webhook| post(mutate).fallback(wrong_method).with_state(webhook);
+    Router::new().route(PATH, pinning(webhook)).route(POD_PATH, pinning(Arc::new(only_pods))).fallback(wrong_path)
 }
 
 /// A refusal that is no review: a status and one line.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error("the image streams are not loaded yet; try again later")]
+    NotLoaded,
     #[error("the content type is {0}; send an AdmissionReview as application/json")]
     ContentType(String),
     #[error("the body is larger than {} MiB", BODY_MAX >> 20)]
@@ -60,6 +70,7 @@ enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self {
+            Self::NotLoaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
@@ -80,7 +91,7 @@ async fn wrong_method(method: Method) -> Response {
 }
 
 async fn wrong_path(uri: Uri) -> Response {
-    line(StatusCode::NOT_FOUND, &format!("there is nothing at {}: the webhook is at {PATH}", uri.path()))
+    line(StatusCode::NOT_FOUND, &format!("there is nothing at {}: the webhook is at {PATH} and {POD_PATH}", uri.path()))
 }
 
 async fn mutate(
@@ -89,6 +100,9 @@ async fn mutate(
     request: Request,
 ) -> Result<Response, Refusal> {
     let started = Instant::now();
+    if !webhook.streams.is_loaded() {
+        return Err(Refusal::NotLoaded);
+    }
     expect_json(request.headers())?;
     let limit = timeout_of(query.as_deref());
     let body = match tokio::time::timeout(limit, read_body(request.into_body())).await {

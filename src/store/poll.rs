@@ -1,20 +1,18 @@
 //! Drives the directory store: looks, publishes, reports. Decides nothing about streams.
 
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use jiff::Timestamp;
+use std::time::{Instant, SystemTime};
 
 use super::Streams;
 use super::directory::{Directory, Look, POLL_INTERVAL};
+use super::publish::Publisher;
 use crate::metrics::Metrics;
 
 /// A directory whose streams are published as they change.
 #[derive(Debug)]
 pub struct Polled {
     directory: Directory,
-    streams: Arc<Streams>,
-    metrics: Arc<Metrics>,
+    publisher: Publisher,
 }
 
 impl Polled {
@@ -30,7 +28,7 @@ impl Polled {
             directory.root().display(),
             look.new_problems.first().map(|(_, problem)| problem.as_str()).unwrap_or_default()
         );
-        let polled = Self { directory, streams, metrics };
+        let polled = Self { directory, publisher: Publisher::new(streams, metrics) };
         polled.publish(look);
         Ok(polled)
     }
@@ -55,14 +53,15 @@ impl Polled {
         for (path, place, what) in &look.ignored {
             tracing::debug!(path = %path.display(), %place, %what, "object passed over, it is no image stream");
         }
-        self.metrics.source_synced.set(i64::from(self.directory.is_readable()));
-        self.metrics.source_problems.set(gauge(self.directory.problem_count()));
+        if self.directory.is_readable() {
+            self.publisher.is_current();
+        } else {
+            self.publisher.is_lost(Instant::now());
+        }
+        self.publisher.problems(self.directory.problem_count());
         let Some(snapshot) = look.snapshot else { return };
         let (streams, tags) = (snapshot.stream_count(), snapshot.tag_count());
-        self.metrics.streams.set(gauge(streams));
-        self.metrics.tags.set(gauge(tags));
-        self.metrics.source_last_change.set(Timestamp::now().as_duration().as_secs_f64());
-        self.streams.publish(snapshot);
+        self.publisher.publish(snapshot);
         tracing::info!(streams, tags, "image streams loaded");
     }
 }
@@ -73,8 +72,4 @@ async fn look_at(mut directory: Directory) -> (Directory, Look) {
         (directory, look)
     });
     task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

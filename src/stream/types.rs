@@ -2,10 +2,14 @@
 //!
 //! Unknown fields of metadata are kept, all others are dropped. Must not decide anything: what tags
 //! mean is `pullspec`'s.
+//!
+//! What stands under `spec` and `status` is also the schema of the custom resource: its descriptions are the
+//! comments here, and `crd` makes the resource of it. Whatever OpenShift writes must be valid.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Kind of the object.
@@ -82,39 +86,56 @@ pub struct Metadata {
 }
 
 /// What the user asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
     /// Who may use the stream by short name.
     #[serde(default, deserialize_with = "or_default")]
+    #[schemars(extend("x-server-default" = {"local": false}))]
     pub lookup_policy: LookupPolicy,
     /// Repository that all tags come from (deprecated by OpenShift, still honoured).
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [
+        {"rule": "!self.matches('@|:[^/]*$')", "message": "a repository is written without a tag and without a digest"},
+        {"rule": "!self.matches('[[:space:]]')", "message": "a repository has no spaces"}
+    ]))]
     pub docker_image_repository: String,
-    /// Tags in byte order of their names, each name once: of duplicates in the input the last wins.
+    /// Tags, each name once, in byte order of their names.
+    // Of duplicates in a manifest the last wins; a custom resource cannot have any.
     #[serde(default, deserialize_with = "tags_by_name", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10_000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tags: Vec<SpecTag>,
 }
 
 /// Who may use the stream by short name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LookupPolicy {
-    /// Objects of the stream's namespace may.
+    /// Pods and workloads of the stream's namespace may.
     #[serde(default)]
     pub local: bool,
 }
 
 /// One tag as the user asked for it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.from) || self.from.kind == 'DockerImage' || !has(self.importPolicy) \
+      || !has(self.importPolicy.scheduled) || !self.importPolicy.scheduled",
+     "message": "only a tag from a DockerImage may be scheduled", "fieldPath": ".importPolicy.scheduled"}
+]))]
 pub struct SpecTag {
-    /// Name of the tag.
+    /// Name of the tag: a letter, digit or `_`, then at most 127 of these, `.` or `-`.
+    #[schemars(length(max = 128), extend("x-kubernetes-validations" = [
+        {"rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')",
+         "message": "a tag is a letter, digit or '_', then at most 127 of these, '.' or '-'"}
+    ]))]
     pub name: String,
     /// Annotations of the tag; written as `null` when there are none.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
     /// Where the image comes from; absent if the tag is only pushed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ObjectReference")]
     pub from: Option<ObjectReference>,
     /// A reference tag is never imported: its pull spec is `from.name` as written.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -127,25 +148,48 @@ pub struct SpecTag {
     pub import_policy: ImportPolicy,
     /// What pull spec users of the tag get.
     #[serde(default, deserialize_with = "or_default")]
+    #[schemars(extend("x-server-default" = {"type": "Source"}))]
     pub reference_policy: ReferencePolicy,
 }
 
 /// Where a tag's image comes from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["kind", "name"]))]
 pub struct ObjectReference {
     /// What `name` is.
     #[serde(default)]
     pub kind: ReferenceKind,
     /// Namespace of the stream; absent for the tag's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub namespace: Option<String>,
     /// A pull spec, `STREAM:TAG`, `TAG`, `STREAM@ID` or `ID`.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = [
+        {"rule": "!self.matches('[[:space:]]')", "message": "a name has no spaces"}
+    ]))]
     pub name: String,
+    /// Not read, but carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub api_version: Option<String>,
+    /// Not read, but carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub uid: Option<String>,
+    /// Not read, but carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub resource_version: Option<String>,
+    /// Not read, but carried along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub field_path: Option<String>,
 }
 
 /// What a tag's `from.name` is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReferenceKind {
     /// A pull spec in a registry.
     #[default]
@@ -157,7 +201,7 @@ pub enum ReferenceKind {
 }
 
 /// How a tag is imported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImportPolicy {
     /// Bad TLS and plain HTTP are accepted.
@@ -172,7 +216,7 @@ pub struct ImportPolicy {
 }
 
 /// What importing makes of an index of several platforms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImportMode {
     /// Nothing was said: the server's default.
     #[default]
@@ -192,15 +236,16 @@ impl ImportMode {
 }
 
 /// What pull spec users of a tag get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReferencePolicy {
     /// From where the image is pulled.
     #[serde(default, rename = "type")]
+    #[schemars(transform = or_empty)]
     pub kind: ReferencePolicyType,
 }
 
 /// From where an image is pulled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReferencePolicyType {
     /// From where it was imported.
     #[default]
@@ -211,7 +256,7 @@ pub enum ReferencePolicyType {
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// `host[:port]/namespace/name` in the registry that serves the streams; empty if there is none.
@@ -220,18 +265,21 @@ pub struct Status {
     /// The same under the registry's public host.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub public_docker_image_repository: String,
-    /// Histories in byte order of their tags, each tag once: of duplicates in the input the last wins.
+    /// Histories of the tags that have one, each tag once, in byte order of their names.
+    // Duplicates are treated as in the spec.
     #[serde(default, deserialize_with = "tags_by_name", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["tag"]))]
     pub tags: Vec<TagEvents>,
 }
 
 /// The history of one tag.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TagEvents {
     /// Name of the tag.
     pub tag: String,
     /// Images the tag pointed to, newest first; written as `null` when empty.
     #[serde(default, deserialize_with = "or_default", serialize_with = "null_when_empty")]
+    #[schemars(with = "Option<Vec<TagEvent>>")]
     pub items: Vec<TagEvent>,
     /// What went wrong last. A successful import has no condition.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
@@ -239,16 +287,18 @@ pub struct TagEvents {
 }
 
 /// One image that a tag pointed to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TagEvent {
     /// When it was added.
     #[serde(default, serialize_with = "in_seconds")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub created: Option<Timestamp>,
     /// Pull spec.
     pub docker_image_reference: String,
     /// Digest, `algorithm:hex`; empty for reference tags.
     #[serde(default, deserialize_with = "or_default")]
+    #[schemars(regex(pattern = r"^([A-Za-z][A-Za-z0-9]*([.+_-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$"))]
     pub image: String,
     /// Generation of the spec tag that caused it.
     #[serde(default)]
@@ -259,7 +309,7 @@ pub struct TagEvent {
 pub const IMPORT_SUCCESS: &str = "ImportSuccess";
 
 /// What went wrong last with a tag.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TagCondition {
     /// Which condition, `ImportSuccess`.
@@ -269,6 +319,7 @@ pub struct TagCondition {
     pub status: String,
     /// When the status changed.
     #[serde(default, serialize_with = "in_seconds")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_transition_time: Option<Timestamp>,
     /// One word for programs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -302,6 +353,13 @@ impl TagEvents {
     #[must_use]
     pub fn failure(&self) -> Option<&TagCondition> {
         self.conditions.iter().find(|condition| condition.kind == IMPORT_SUCCESS && condition.status == "False")
+    }
+}
+
+/// In a schema: the empty string is valid too, and means the default.
+fn or_empty(schema: &mut schemars::Schema) {
+    if let Some(serde_json::Value::Array(variants)) = schema.get_mut("oneOf") {
+        variants.push(serde_json::json!({"const": ""}));
     }
 }
 

@@ -126,6 +126,12 @@ impl Kinds {
         Self(kinds)
     }
 
+    /// Of these kinds only the core Pod, as where only Pods are pinned.
+    #[must_use]
+    pub fn only_pods(&self) -> Self {
+        Self(self.0.iter().filter(|kind| kind.is_pod()).cloned().collect())
+    }
+
     /// The entry of a group and kind.
     #[must_use]
     pub fn find(&self, group: &str, kind: &str) -> Option<&Kind> {
@@ -206,6 +212,13 @@ mod tests {
     fn what_is_no_kind_is_refused_with_a_reason(#[case] written: &str, #[case] reason: &str) {
         let error = Kind::parse(written).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
+    }
+
+    #[test]
+    fn only_pods_has_no_other_kind_whatever_was_added() {
+        let kinds = Kinds::with(vec![Kind::parse("argoproj.io/Rollout=/spec/template").unwrap()]).only_pods();
+        assert_eq!(kinds.0.len(), 1);
+        assert!(kinds.find("", "Pod").is_some_and(Kind::is_pod));
     }
 
     #[test]

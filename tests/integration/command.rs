@@ -1,13 +1,14 @@
 //! Whole commands: what they print, and what they exit with.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
 
 use assert_cmd::Command;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Server, image, pod_review, stream};
 
@@ -24,7 +25,7 @@ fn pinstream_in(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, S
 
 #[test]
 fn help_teaches() {
-    let help = ["--help", "serve --help", "certs --help"].map(|arguments| {
+    let help = ["--help", "serve --help", "webhook --help", "certs --help", "crd --help"].map(|arguments| {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let (code, stdout, _) = pinstream(&arguments);
         assert_eq!(code, Some(0));
@@ -49,6 +50,8 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
         (with(&["--tls-cert", "a", "--tls-key", "b"]), "pinstream: a cannot be read: No such file"),
         (with(&["--log", "a=b=c"]), "--log \"a=b=c\" is no filter"),
         (vec!["serve".to_owned()], "--streams <DIR>"),
+        (vec!["webhook".to_owned()], "no certificate to serve: give one with --tls-cert FILE and --tls-key FILE"),
+        (vec!["webhook".to_owned(), "--source".to_owned(), "here".to_owned()], "or a directory with a slash: ./here"),
         (
             with(&[]).iter().map(|argument| argument.replace("127.0.0.1:0", &taken)).collect(),
             "choose another address with --listen (port 0 is any free one): Address already in use",
@@ -69,40 +72,117 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
     }
 }
 
+/// A server that logs JSON.
+struct Logged {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Logged {
+    /// Starts it on free ports, and gives back the line that says where it serves.
+    fn start(folder: &Path, arguments: &[&str]) -> (Self, Value) {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pinstream"))
+            .args(arguments)
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut process = Self { child, lines };
+        let serving = process.line("serving");
+        (process, serving)
+    }
+
+    /// Waits for the line with that message.
+    fn line(&mut self, message: &str) -> Value {
+        loop {
+            let line: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    /// Ends it as Ctrl-C does; gives back its exit code and standard output.
+    fn end(mut self) -> (Option<i32>, String) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        (self.child.wait().unwrap().code(), stdout)
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks a server whose certificate is in `ca` for its answer to a review: status and text.
+fn ask(ca: &Path, address: &Value, review: &Value) -> (u16, String) {
+    let ca = reqwest::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+    let url = format!("https://{}/mutate", address.as_str().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let answer = client.post(url).json(review).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
+#[test]
+fn webhook_serves_a_directory_too() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(pinstream_in(folder.path(), &["certs", "--out", "certs"]).0, Some(0));
+    fs::create_dir(folder.path().join("streams")).unwrap();
+    fs::write(folder.path().join("streams/app.json"), stream("app", &[("1", &image('a'))]).to_string()).unwrap();
+    let certificate = ["--tls-cert", "certs/tls.crt", "--tls-key", "certs/tls.key", "--log-format", "json"];
+    let (process, serving) =
+        Logged::start(folder.path(), &[&["webhook", "--source", "./streams"][..], &certificate].concat());
+    let (status, text) = ask(&folder.path().join("certs/ca.crt"), &serving["webhook"], &pod_review(&["app:1"]));
+    assert!(status == 200 && text.contains("JSONPatch"), "{status} {text}");
+    assert_eq!(process.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn webhook_without_an_api_server_waits_for_it_and_answers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(pinstream_in(folder.path(), &["certs", "--out", "certs"]).0, Some(0));
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{closed}")}}],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let certificate = ["--tls-cert", "certs/tls.crt", "--tls-key", "certs/tls.key", "--log-format", "json"];
+    let (mut process, serving) =
+        Logged::start(folder.path(), &[&["webhook", "--kubeconfig", "kubeconfig"][..], &certificate].concat());
+    for _ in 0..2 {
+        let line = process.line("image streams cannot be read, not ready before they can");
+        let error = line["error"].as_str().unwrap();
+        assert!(error.starts_with("the API server cannot be reached: ") && error.contains("refused"), "{error}");
+    }
+    let (status, text) = ask(&folder.path().join("certs/ca.crt"), &serving["webhook"], &pod_review(&["app:1"]));
+    assert_eq!((status, text.as_str()), (503, "the image streams are not loaded yet; try again later\n"));
+    assert_eq!(process.end(), (Some(0), String::new()));
+}
+
 #[test]
 fn log_has_one_line_for_a_changed_object_and_no_bodies() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("app.json"), stream("app", &[("1", &image('a')), ("2", &image('b'))]).to_string())
         .unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pinstream"))
-        .args(["serve", "--streams", ".", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-        .args(["--log-format", "json"])
-        .current_dir(folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut line_of = |message: &str| loop {
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        if line["message"] == message {
-            return line;
-        }
-    };
-    let serving = line_of("serving");
+    let (mut process, serving) = Logged::start(folder.path(), &["serve", "--streams", ".", "--log-format", "json"]);
     let mut review = pod_review(&["app:1", "app:2", "other"]);
     review["request"]["object"]["spec"]["containers"][0]["env"] = json!([{"name": "PASSWORD", "value": "hunter2"}]);
-    let ca = fs::read(folder.path().join("certs/dev/ca.crt")).unwrap();
-    let client = reqwest::Client::builder().tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()]).no_proxy();
-    let url = format!("https://{}/mutate", serving["webhook"].as_str().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { client.build().unwrap().post(url).json(&review).send().await.unwrap() });
+    ask(&folder.path().join("certs/dev/ca.crt"), &serving["webhook"], &review);
 
-    let line = line_of("images pinned");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    assert_eq!((child.wait().unwrap().code(), stdout.as_str()), (Some(0), ""));
+    let line = process.line("images pinned");
+    assert_eq!(process.end(), (Some(0), String::new()));
     assert_eq!((&line["level"], &line["name"], &line["namespace"]), (&json!("INFO"), &json!("p"), &json!("demo")));
     let changes = format!("containers/0: app:1 -> {}, containers/1: app:2 -> {}", image('a'), image('b'));
     assert_eq!(line["changes"], changes);

@@ -107,12 +107,8 @@ fn streams_in<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
     }
 }
 
-#[rstest]
-#[case("writes.json", 34)]
-#[case("admission-with-registry.json", 9)]
-#[case("admission-without-registry.json", 9)]
-fn streams_are_written_as_they_were_recorded(#[case] file: &str, #[case] at_least: usize) {
-    let recorded: Value = data(file);
+/// Every image stream that a recording's server answered with.
+fn recorded_streams(recorded: &Value) -> Vec<&Value> {
     let responses: Vec<&Value> = match recorded.as_array() {
         Some(entries) => entries.iter().map(|entry| &entry["response"]).collect(),
         None => vec![&recorded["streams"]],
@@ -121,9 +117,68 @@ fn streams_are_written_as_they_were_recorded(#[case] file: &str, #[case] at_leas
     for response in responses {
         streams_in(response, &mut streams);
     }
+    streams
+}
+
+#[rstest]
+#[case("writes.json", 34)]
+#[case("admission-with-registry.json", 9)]
+#[case("admission-without-registry.json", 9)]
+fn streams_are_written_as_they_were_recorded(#[case] file: &str, #[case] at_least: usize) {
+    let recorded: Value = data(file);
+    let streams = recorded_streams(&recorded);
     for recorded in &streams {
         let stream: ImageStream = serde_json::from_value((*recorded).clone()).unwrap();
         assert_eq!(&serde_json::to_value(&stream).unwrap(), *recorded);
     }
     assert!(streams.len() >= at_least, "{}", streams.len());
+}
+
+/// What a schema of the custom resource would refuse, drop or change in a value: one line each, with its path.
+fn refused(schema: &Value, value: &Value, path: &str, wrong: &mut Vec<String>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if kind != schema["type"] && !(kind == "null" && schema["nullable"] == true) {
+        wrong.push(format!("{path}: {value} is {kind}, not {}", schema["type"]));
+    }
+    if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
+        wrong.push(format!("{path}: {value} is none of {}", schema["enum"]));
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        refused(&schema["items"], item, &format!("{path}/{index}"), wrong);
+    }
+    for (field, below) in value.as_object().into_iter().flatten() {
+        match schema["properties"].get(field).or_else(|| schema.get("additionalProperties")) {
+            Some(schema) => refused(schema, below, &format!("{path}/{field}"), wrong),
+            None => wrong.push(format!("{path}/{field}: unknown")),
+        }
+    }
+    for field in schema["required"].as_array().into_iter().flatten() {
+        if kind == "object" && value.get(field.as_str().unwrap()).is_none() {
+            wrong.push(format!("{path}: {field} is missing"));
+        }
+    }
+}
+
+#[rstest]
+#[case("writes.json")]
+#[case("admission-with-registry.json")]
+#[case("admission-without-registry.json")]
+fn recorded_streams_fit_the_custom_resource(#[case] file: &str) {
+    let definition = pinstream::crd::definition();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let recorded: Value = data(file);
+    let mut wrong = Vec::new();
+    for stream in recorded_streams(&recorded) {
+        for part in ["spec", "status"] {
+            refused(&schema[part], &stream[part], &format!("{}/{part}", stream["metadata"]["name"]), &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

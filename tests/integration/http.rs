@@ -53,7 +53,7 @@ async fn what_is_no_review_gets_the_right_status_and_one_line() {
         (
             client.post(format!("{base}/mutated")).body("{}"),
             404,
-            "there is nothing at /mutated: the webhook is at /mutate",
+            "there is nothing at /mutated: the webhook is at /mutate and /mutate/pod",
         ),
         (client.post(&url).body("{}"), 415, "the content type is missing; send an AdmissionReview as application/json"),
         (
@@ -106,6 +106,46 @@ async fn unreadable_review_with_a_uid_is_answered_and_counted() {
     assert!(response["warnings"][0].as_str().unwrap().starts_with("pinstream changed nothing: "));
     let counted = r#"pinstream_admission_requests_total{kind="other",operation="other",outcome="malformed"}"#;
     assert_eq!(server.metric(counted).await.round(), 1.0);
+}
+
+#[tokio::test]
+async fn pod_path_pins_pods_and_nothing_else() {
+    let server = with_app(&["--kind", "argoproj.io/Rollout=/spec/template"]);
+    let client = server.client(&[], |client| client);
+    let spec = json!({"containers": [{"name": "c", "image": "app:1"}]});
+    let template = json!({"metadata": {"name": "w"}, "spec": {"template": {"spec": spec}}});
+    let pod = json!({"metadata": {"name": "p", "ownerReferences": [{"controller": true}]}, "spec": spec});
+    let debugged =
+        json!({"metadata": {"name": "p"}, "spec": {"ephemeralContainers": [{"name": "d", "image": "app:1"}]}});
+    let cases = [
+        ("apps/v1", "Deployment", "", &template, None),
+        ("batch/v1", "Job", "", &template, None),
+        ("argoproj.io/v1alpha1", "Rollout", "", &template, None),
+        ("v1", "Pod", "", &pod, Some("/spec/containers/0/image")),
+        ("v1", "Pod", "ephemeralcontainers", &debugged, Some("/spec/ephemeralContainers/0/image")),
+        ("v1", "Pod", "status", &pod, None),
+    ];
+    for (version, kind, subresource, object, pinned) in cases {
+        let mut object = object.clone();
+        object["apiVersion"] = version.into();
+        let operation = if subresource.is_empty() { "CREATE" } else { "UPDATE" };
+        let mut review = crate::support::review(kind, "demo", operation, &object, &Value::Null);
+        review["request"]["subResource"] = subresource.into();
+        let answer = client.post(format!("{}/pod", server.url())).json(&review).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let expected = pinned.map(|path| json!([{"op": "replace", "path": path, "value": image('a')}]));
+        assert_eq!(patch_of(&answer["response"]), expected.unwrap_or(json!([])), "{kind} {subresource}");
+        assert_eq!((&answer["response"]["allowed"], answer["response"].get("warnings")), (&json!(true), None));
+    }
+    // The other path pins what this one leaves alone.
+    let review = crate::support::review("Deployment", "demo", "CREATE", &deployment(&template), &Value::Null);
+    assert_eq!(patch_of(&server.ask(&client, &review).await)[0]["value"], image('a'));
+}
+
+fn deployment(template: &Value) -> Value {
+    let mut object = template.clone();
+    object["apiVersion"] = "apps/v1".into();
+    object
 }
 
 fn raw_head(timeout: &str, length: usize) -> String {

@@ -1,0 +1,235 @@
+//! An admission server from its start to its end: wires streams, certificate and listeners, and ends them in order.
+//!
+//! What `serve` and `webhook` have in common; they differ in their flags only.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admission::handler::{self, Webhook};
+use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source};
+use crate::metrics::{self, Metrics};
+use crate::server::certificate::{self, Certificate, Files, Kept};
+use crate::server::health::{self, Gate};
+use crate::server::listener::{Limits, Listener};
+use crate::server::{Phase, Phases, development};
+use crate::store::Streams;
+use crate::store::directory::Directory;
+use crate::store::kube::{self as cluster, Access, Watched};
+use crate::store::poll::Polled;
+use crate::supervisor::Supervisor;
+use crate::workload::Kinds;
+
+/// Connections to health and metrics at a time, whatever the webhook's cap is.
+const ADMIN_CONNECTIONS: usize = 64;
+/// The task whose end is the end of the process.
+const WEBHOOK_TASK: &str = "webhook listener";
+
+/// What an admission server is to be.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Address of the webhook.
+    pub listen: SocketAddr,
+    /// Address of health and metrics.
+    pub admin_listen: SocketAddr,
+    /// Where its certificate comes from.
+    pub certificate: CertificateSource,
+    /// Where its streams come from.
+    pub source: Source,
+    /// How a cluster is found, if it needs one.
+    pub access: Access,
+    pub resolve: ResolveArgs,
+    pub limits: LimitArgs,
+}
+
+/// What can be said of a server once it serves.
+pub(super) struct Serving {
+    /// Where the webhook is reached.
+    pub webhook: SocketAddr,
+    /// Where health and metrics are.
+    pub admin: SocketAddr,
+    /// The CA file of its certificate, if that is one of ours.
+    pub ca: Option<PathBuf>,
+    /// How many streams it knows.
+    pub streams: usize,
+}
+
+impl Process {
+    /// Runs until a signal ends it. `greet` is told once it serves.
+    pub(super) fn run(self, greet: impl FnOnce(&Serving)) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+        let result = runtime.block_on(self.serve(greet));
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn serve(self, greet: impl FnOnce(&Serving)) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let webhook_socket = bind(self.listen, "--listen").await?;
+        let admin_socket = bind(self.admin_listen, "--admin-listen").await?;
+        let (webhook, admin) = (webhook_socket.local_addr()?, admin_socket.local_addr()?);
+        let (files, ca) = self.certificate()?;
+        let shared = Shared::new()?;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        // Health and metrics are served until the webhook has ended.
+        let (_admin_phase, admin_phases) = watch::channel(Phase::Serving);
+        let mut supervisor = Supervisor::default();
+
+        let listener = self.admin_listener(admin_socket, &shared, phases.clone());
+        supervisor.spawn("admin listener", endless(async move { listener.run(admin_phases).await }));
+        tokio::select! {
+            started = self.start_streams(&shared, &mut supervisor) => started?,
+            _ = signals.next() => return Ok(()),
+        }
+        let kept = Kept::load(files, Arc::clone(&shared.certificate), shared.metrics.server.clone()).await?;
+        supervisor.spawn("certificate", endless(kept.keep()));
+        let listener = self.webhook_listener(webhook_socket, &shared)?;
+        supervisor.spawn(WEBHOOK_TASK, endless(async move { listener.run(phases).await }));
+
+        tracing::info!(%webhook, %admin, "serving");
+        greet(&Serving { webhook, admin, ca, streams: shared.streams.snapshot().stream_count() });
+        self.until_the_end(&mut supervisor, &mut signals, &phase).await
+    }
+
+    fn admin_listener(&self, socket: TcpListener, shared: &Shared, phases: Phases) -> Listener {
+        let (streams, certificate) = (Arc::clone(&shared.streams), Arc::clone(&shared.certificate));
+        let gates = vec![
+            Gate::new("streams", move || (!streams.is_loaded()).then_some("not loaded yet")),
+            Gate::new("certificate", move || (!certificate.is_loaded()).then_some("not loaded yet")),
+            Gate::new("serving", move || (*phases.borrow() > Phase::Serving).then_some("stopping")),
+        ];
+        let router = health::router(gates).merge(metrics::router(Arc::clone(&shared.metrics)));
+        Listener::plain(socket, router, Limits { connections: ADMIN_CONNECTIONS, ..self.limits.limits() })
+    }
+
+    /// Streams of a directory are there when this ends; those of a cluster come when the cluster answers.
+    async fn start_streams(&self, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
+        let (streams, metrics) = (Arc::clone(&shared.streams), Arc::clone(&shared.metrics));
+        let registry_host = self.resolve.registry_host.clone();
+        match &self.source {
+            Source::Directory(root) => {
+                let polled = Polled::load(Directory::new(root.clone(), registry_host), streams, metrics).await?;
+                supervisor.spawn("streams", endless(polled.keep()));
+            }
+            Source::Cluster(preference) => {
+                let client = cluster::connect(&self.access).await?;
+                let watched = Watched::new(client, *preference, registry_host, streams, metrics);
+                supervisor.spawn("streams", endless(watched.keep()));
+            }
+        }
+        Ok(())
+    }
+
+    fn webhook_listener(&self, socket: TcpListener, shared: &Shared) -> anyhow::Result<Listener> {
+        let webhook = Webhook {
+            streams: Arc::clone(&shared.streams),
+            kinds: Kinds::with(self.resolve.kinds.clone()),
+            metrics: Arc::clone(&shared.metrics),
+        };
+        let (tls, router) =
+            (certificate::tls_config(Arc::clone(&shared.certificate))?, handler::router(Arc::new(webhook)));
+        Ok(Listener::tls(socket, tls, router, self.limits.limits(), shared.metrics.server.clone()))
+    }
+
+    /// The certificate to serve, and the CA file of it if it is one of ours.
+    fn certificate(&self) -> anyhow::Result<(Files, Option<PathBuf>)> {
+        let folder = match &self.certificate {
+            CertificateSource::Files(files) => return Ok((files.clone(), None)),
+            CertificateSource::Development(folder) => folder,
+        };
+        let (files, is_new) = development::keep_or_make(folder, Timestamp::now())?;
+        if is_new {
+            tracing::info!(folder = %folder.display(), "development certificate made");
+        }
+        Ok((files, Some(folder.join(development::CA_FILE))))
+    }
+
+    /// Waits for a signal, then ends: unready, a moment of grace, drain. A task that ends before is an error, and
+    /// so is a second signal.
+    async fn until_the_end(
+        &self,
+        supervisor: &mut Supervisor,
+        signals: &mut Signals,
+        phase: &watch::Sender<Phase>,
+    ) -> anyhow::Result<()> {
+        let grace = tokio::select! {
+            (name, result) = supervisor.ended() => return Err(early(name, result)),
+            is_patient = signals.next() => if is_patient { self.limits.shutdown_delay } else { Duration::ZERO },
+        };
+        let _ = phase.send(Phase::Leaving);
+        tracing::info!(grace_seconds = grace.as_secs_f64(), "stopping, not ready any more");
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            (name, result) = supervisor.ended() => return Err(early(name, result)),
+            _ = signals.next() => anyhow::bail!("stopped at once by a second signal"),
+        }
+        let _ = phase.send(Phase::Draining);
+        tokio::select! {
+            (name, result) = supervisor.ended() => if name != WEBHOOK_TASK || result.is_err() {
+                return Err(early(name, result));
+            },
+            _ = signals.next() => anyhow::bail!("stopped at once by a second signal"),
+        }
+        tracing::info!("stopped, nothing is under way");
+        Ok(())
+    }
+}
+
+fn early(name: &str, result: anyhow::Result<()>) -> anyhow::Error {
+    let error = result.err().unwrap_or_else(|| anyhow::anyhow!("it just ended"));
+    error.context(format!("the task \"{name}\" ended before its time"))
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{address} cannot be listened on; choose another address with {flag} (port 0 is any free one)")
+    })
+}
+
+/// What several parts work with.
+struct Shared {
+    metrics: Arc<Metrics>,
+    streams: Arc<Streams>,
+    certificate: Arc<Certificate>,
+}
+
+impl Shared {
+    fn new() -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        Ok(Self { metrics, streams: Arc::default(), certificate: Arc::default() })
+    }
+}
+
+/// A task that has nothing to fail with.
+async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be listened for");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next; `true` if whoever sent it expects the process to take leave first (SIGTERM).
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => false,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `pinstream webhook`: the admission server on a cluster. Stateless; any number of replicas.
+
+use clap::Args;
+
+use super::process::Process;
+use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs};
+
+/// Run the admission webhook on a cluster
+///
+/// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods) and https://ADDRESS/mutate/pod (only
+/// Pods). Reads image streams and writes nothing. Ready once every stream was listed; if the API server goes away,
+/// the last known streams stay in force.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream webhook --tls-cert /certs/tls.crt --tls-key /certs/tls.key
+  pinstream webhook --source openshift --context prod --tls-cert tls.crt --tls-key tls.key
+  pinstream webhook --source ./streams --tls-cert tls.crt --tls-key tls.key --log-format json")]
+pub(super) struct Webhook {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    resolve: ResolveArgs,
+    #[command(flatten)]
+    server: ClusterServerArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+impl Webhook {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let process = Process {
+            listen: self.server.listen,
+            admin_listen: self.server.admin_listen,
+            certificate: self.server.certificate()?,
+            access: self.source.access(),
+            source: self.source.source,
+            resolve: self.resolve,
+            limits: self.limits,
+        };
+        process.run(|_| ())
+    }
+}

@@ -1,0 +1,71 @@
+//! The way to an API server: in the cluster by the Pod's ServiceAccount, elsewhere by a kubeconfig.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::header::{HeaderValue, USER_AGENT};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+
+/// How long connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the cluster is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The kubeconfig to read.
+    pub kubeconfig: Option<PathBuf>,
+    /// Its context; the current one if there is none.
+    pub context: Option<String>,
+}
+
+/// Why there is no way to a cluster. What it says of the cluster's own state is for later: nothing is asked yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A kubeconfig that was asked for cannot be used.
+    #[error("the kubeconfig cannot be used: {0}")]
+    Kubeconfig(#[source] KubeconfigError),
+    /// Nothing was asked for, and nothing was found.
+    #[error(
+        "no cluster is known: this is no Pod with a ServiceAccount token ({in_cluster}), and the usual kubeconfig cannot be used ({kubeconfig}); name one with --kubeconfig"
+    )]
+    Nowhere {
+        /// Why it is not the Pod's cluster.
+        in_cluster: InClusterError,
+        /// Why it is not that of the usual kubeconfig.
+        kubeconfig: KubeconfigError,
+    },
+    /// What was found cannot be worked with.
+    #[error("the cluster's address or credentials cannot be used: {0}")]
+    Unusable(#[source] kube::Error),
+}
+
+/// A client of the cluster. Nothing is asked yet, so the API server need not be there.
+///
+/// # Errors
+/// [`ConnectError`], which says where was looked.
+pub async fn connect(access: &Access) -> Result<Client, ConnectError> {
+    let mut config = find(access).await?;
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    // Whoever asks knows better when to ask again.
+    config.default_retry = false;
+    let agent = HeaderValue::from_static(concat!("pinstream/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, agent));
+    Client::try_from(config).map_err(ConnectError::Unusable)
+}
+
+async fn find(access: &Access) -> Result<Config, ConnectError> {
+    let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = &access.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(path).map_err(ConnectError::Kubeconfig)?;
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(ConnectError::Kubeconfig);
+    }
+    if access.context.is_some() {
+        return Config::from_kubeconfig(&options).await.map_err(ConnectError::Kubeconfig);
+    }
+    let in_cluster = match Config::incluster() {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    Config::from_kubeconfig(&options).await.map_err(|kubeconfig| ConnectError::Nowhere { in_cluster, kubeconfig })
+}

@@ -1,0 +1,438 @@
+//! Lists the streams of a cluster, watches them from there, and begins again wherever it was when something breaks.
+//!
+//! kube's ready-made watcher keeps to itself when a watch is up again and that bookmarks arrived, which is what the
+//! age of the streams is known by. Hence this loop.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, pin_mut};
+use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::core::Status;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::backoff::Backoff;
+use super::table::{Key, News, Object, Table, key};
+use crate::crd;
+use crate::index::IndexedStream;
+use crate::metrics::Metrics;
+use crate::store::Streams;
+use crate::store::publish::Publisher;
+use crate::stream::ImageStream;
+use crate::stream::types::{KIND, Metadata};
+
+/// How many objects are asked for at a time. A page is in memory as a whole while it is read.
+const PAGE_SIZE: u32 = 250;
+/// How long an API server may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// How long a watch may be silent. API servers send a bookmark every minute.
+const SILENCE_LIMIT: Duration = Duration::from_secs(100);
+/// A watch that the API server ends sooner than this counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+/// How many events that arrived together are published together.
+const BATCH_MAX: usize = 1000;
+
+/// OpenShift's group of image streams.
+const OPENSHIFT_GROUP: &str = "image.openshift.io";
+/// Its version.
+const OPENSHIFT_VERSION: &str = "v1";
+
+/// Which image streams of a cluster are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// OpenShift's where the cluster serves them, else the custom resource.
+    Auto,
+    /// `image.openshift.io/v1`.
+    OpenShift,
+    /// The custom resource `pinstream.dev/v1`.
+    Pinstream,
+}
+
+/// Why the streams cannot be read or watched for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum WatchError {
+    #[error("the cluster has no {0}; install the custom resource: pinstream crd | kubectl apply --server-side -f -")]
+    NoCustomResource(String),
+    #[error("the cluster has no {0}, only OpenShift has it; on other clusters use --source pinstream or auto")]
+    NoOpenShift(String),
+    #[error("{message}; allow get, list and watch on {resource} in all namespaces by a ClusterRole and its binding")]
+    Forbidden { message: String, resource: String },
+    #[error(
+        "the API server does not accept who asks ({0}); check the Pod's ServiceAccount token, or the kubeconfig's user"
+    )]
+    Unauthorized(String),
+    #[error("the API server answers {code}: {message}")]
+    Refused { code: u16, message: String },
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the API server said nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the API server ends each watch at once")]
+    Short,
+    #[error("the API server does not know any more where the watch was; everything is listed again")]
+    Expired,
+}
+
+impl WatchError {
+    fn of(error: &kube::Error, resource: &ApiResource) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(status, resource),
+            error => Self::Unreachable(causes(error)),
+        }
+    }
+
+    fn of_status(status: &Status, resource: &ApiResource) -> Self {
+        let (name, message) = (format!("{}.{}", resource.plural, resource.group), status.message.clone());
+        match status.code {
+            401 => Self::Unauthorized(message),
+            403 => Self::Forbidden { message, resource: name },
+            404 if resource.group == OPENSHIFT_GROUP => Self::NoOpenShift(name),
+            404 => Self::NoCustomResource(name),
+            410 => Self::Expired,
+            code => Self::Refused { code, message },
+        }
+    }
+
+    /// The watch can go on from where it was once this is over. Otherwise things may have changed unseen.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Silent(_) | Self::Short => true,
+            Self::Refused { code, .. } => *code == 429 || *code >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// What led to an error, each cause said once.
+fn causes(error: &kube::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            let _ = write!(text, "{separator}{said}");
+        }
+        source = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+/// The image streams of a cluster, published as they change.
+pub struct Watched {
+    client: Client,
+    preference: Preference,
+    registry_host: Option<String>,
+    publisher: Publisher,
+    table: Table,
+    /// What is read, once that is known.
+    resource: Option<ApiResource>,
+    /// Where the watch is; none if everything is to be listed first.
+    version: Option<String>,
+    /// Everything was listed at least once.
+    is_loaded: bool,
+    /// A failure was reported, and not yet that it is over.
+    is_failing: bool,
+    /// When the API server was last heard while the watch was up.
+    heard: Instant,
+    backoff: Backoff,
+}
+
+impl Watched {
+    /// Nothing is asked yet. `registry_host` is the host that serves the streams' images, if one does.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        preference: Preference,
+        registry_host: Option<String>,
+        streams: Arc<Streams>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            client,
+            preference,
+            registry_host,
+            publisher: Publisher::new(streams, metrics),
+            table: Table::default(),
+            resource: None,
+            version: None,
+            is_loaded: false,
+            is_failing: false,
+            heard: Instant::now(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Lists, watches, and begins again. Whatever happens the last known streams stay. Never ends.
+    pub async fn keep(mut self) {
+        loop {
+            let error = match self.follow().await {
+                Ok(()) => continue,
+                Err(error) => error,
+            };
+            if !error.is_passing() {
+                self.version = None;
+                self.resource = None;
+            }
+            let wait = self.backoff.next(RandomState::new().hash_one(()));
+            self.report(&error, wait);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn report(&mut self, error: &WatchError, wait: Duration) {
+        let retry_seconds = wait.as_secs_f64();
+        if *error == WatchError::Expired {
+            tracing::info!(%error, "image streams will be listed");
+            return;
+        }
+        self.is_failing = true;
+        if self.is_loaded {
+            let streams = self.table.snapshot().stream_count();
+            tracing::warn!(%error, streams, retry_seconds, "image streams cannot be watched, the last known ones stay in force");
+        } else {
+            tracing::warn!(%error, retry_seconds, "image streams cannot be read, not ready before they can");
+        }
+    }
+
+    /// One watch from beginning to end, with what must come before it.
+    async fn follow(&mut self) -> Result<(), WatchError> {
+        let resource = match &self.resource {
+            Some(resource) => resource.clone(),
+            None => self.discover().await?,
+        };
+        let api = Api::all_with(self.client.clone(), &resource);
+        let version = match self.version.clone() {
+            Some(version) => version,
+            None => self.list(&api, &resource).await?,
+        };
+        self.resource = Some(resource.clone());
+        let ended = self.watch(&api, &resource, version).await;
+        let since = if matches!(ended, Err(WatchError::Silent(_))) { self.heard } else { Instant::now() };
+        self.publisher.is_lost(since);
+        ended
+    }
+
+    /// Which resource to read.
+    async fn discover(&self) -> Result<ApiResource, WatchError> {
+        let openshift = resource(OPENSHIFT_GROUP, OPENSHIFT_VERSION);
+        let is_openshift = match self.preference {
+            Preference::OpenShift => true,
+            Preference::Pinstream => false,
+            Preference::Auto => {
+                match answer(self.client.list_api_group_resources(&openshift.api_version), &openshift).await {
+                    Ok(served) => served.resources.iter().any(|served| served.name == openshift.plural),
+                    Err(WatchError::NoOpenShift(_)) => false,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        Ok(if is_openshift { openshift } else { resource(crd::GROUP, crd::VERSION) })
+    }
+
+    /// Reads everything, page by page. Gives back where a watch is to begin.
+    async fn list(&mut self, api: &Api<DynamicObject>, resource: &ApiResource) -> Result<String, WatchError> {
+        self.table.begin_list();
+        let mut params = ListParams::default().limit(PAGE_SIZE);
+        let version = loop {
+            let page = answer(api.list(&params), resource).await?;
+            for object in page.items {
+                let news = self.table.apply(read(object, self.registry_host.as_deref()));
+                news.iter().for_each(tell);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break page.metadata.resource_version.unwrap_or_default(),
+            }
+        };
+        self.table.end_list().iter().for_each(tell);
+        self.publish();
+        let (streams, tags) = (self.table.snapshot().stream_count(), self.table.snapshot().tag_count());
+        tracing::info!(resource = %format_args!("{}.{}", resource.plural, resource.group), streams, tags, "image streams listed");
+        self.version = Some(version.clone());
+        Ok(version)
+    }
+
+    async fn watch(
+        &mut self,
+        api: &Api<DynamicObject>,
+        resource: &ApiResource,
+        version: String,
+    ) -> Result<(), WatchError> {
+        let events = answer(api.watch(&WatchParams::default(), &version), resource).await?;
+        let events = events.ready_chunks(BATCH_MAX);
+        pin_mut!(events);
+        let began = Instant::now();
+        self.heard = began;
+        self.publisher.is_current();
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("image streams are watched again");
+        }
+        loop {
+            let batch = match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
+                Ok(Some(batch)) => batch,
+                Ok(None) if began.elapsed() < SHORT => return Err(WatchError::Short),
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(WatchError::Silent(SILENCE_LIMIT)),
+            };
+            self.heard = Instant::now();
+            self.backoff.reset();
+            let applied = batch
+                .into_iter()
+                .try_for_each(|event| self.apply(event.map_err(|error| WatchError::of(&error, resource))?, resource));
+            self.publish();
+            applied?;
+        }
+    }
+
+    fn apply(&mut self, event: WatchEvent<DynamicObject>, resource: &ApiResource) -> Result<(), WatchError> {
+        let (version, news) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let version = object.metadata.resource_version.clone();
+                (version, self.table.apply(read(object, self.registry_host.as_deref())))
+            }
+            WatchEvent::Deleted(object) => {
+                (object.metadata.resource_version.clone(), self.table.delete(&key_of(&object)))
+            }
+            WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+            WatchEvent::Error(status) => return Err(WatchError::of_status(&status, resource)),
+        };
+        news.iter().for_each(tell);
+        self.version = version.or_else(|| self.version.take());
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        self.publisher.problems(self.table.problem_count());
+        let changed = self.table.take_changed();
+        let first = (!self.is_loaded).then(|| self.table.snapshot().clone());
+        if let Some(snapshot) = changed.or(first) {
+            tracing::debug!(streams = snapshot.stream_count(), tags = snapshot.tag_count(), "image streams changed");
+            self.publisher.publish(snapshot);
+            self.is_loaded = true;
+        }
+    }
+}
+
+fn resource(group: &str, version: &str) -> ApiResource {
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: format!("{group}/{version}"),
+        kind: KIND.to_owned(),
+        plural: crd::PLURAL.to_owned(),
+    }
+}
+
+/// Waits for an answer, but not for ever.
+async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: &ApiResource) -> Result<T, WatchError> {
+    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+        Ok(answer) => answer.map_err(|error| WatchError::of(&error, resource)),
+        Err(_) => Err(WatchError::Silent(ANSWER_LIMIT)),
+    }
+}
+
+fn key_of(object: &DynamicObject) -> Key {
+    let metadata = &object.metadata;
+    key(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}
+
+/// Reduces an object to what resolving reads.
+fn read(object: DynamicObject, registry_host: Option<&str>) -> Object {
+    let key = key_of(&object);
+    let mut data = object.data;
+    let metadata =
+        Metadata { name: key.name.to_string(), namespace: Some(key.namespace.to_string()), ..Metadata::default() };
+    let content = field(&mut data, "spec").and_then(|spec| {
+        let stream = ImageStream { metadata, spec, status: field(&mut data, "status")?, ..ImageStream::default() };
+        Ok(IndexedStream::new(&stream, registry_host))
+    });
+    Object { key, content }
+}
+
+fn field<T: DeserializeOwned + Default>(data: &mut Value, name: &str) -> Result<T, String> {
+    let value = data.get_mut(name).map(Value::take).unwrap_or_default();
+    let parsed: Option<T> = serde_json::from_value(value).map_err(|error| format!("{name}: {error}"))?;
+    Ok(parsed.unwrap_or_default())
+}
+
+fn tell(news: &News) {
+    match news {
+        News::Bad { key, reason, is_kept: true } => {
+            tracing::warn!(stream = %key, reason, "image stream cannot be read, its last good version stays in force");
+        }
+        News::Bad { key, reason, is_kept: false } => {
+            tracing::warn!(stream = %key, reason, "image stream cannot be read and is passed over");
+        }
+        News::Solved(key) => tracing::info!(stream = %key, "image stream can be read again, or is gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Object {
+        read(serde_json::from_value(value).unwrap(), None)
+    }
+
+    #[test]
+    fn object_is_reduced_whichever_group_it_is_of() {
+        for version in ["pinstream.dev/v1", "image.openshift.io/v1"] {
+            let object = object(json!({"apiVersion": version, "kind": "ImageStream",
+                "metadata": {"name": "app", "namespace": "demo", "managedFields": [{"manager": "m"}]},
+                "spec": {"lookupPolicy": {"local": true}, "tags": [{"name": "1", "annotations": null}]},
+                "status": {"dockerImageRepository": "", "tags": [{"tag": "2", "items": null}]}}));
+            assert_eq!(object.key, key("demo", "app"));
+            let stream = object.content.unwrap();
+            assert!(stream.local_lookup() && stream.tag("1").is_some() && stream.tag("2").is_some());
+            assert_eq!((stream.namespace(), stream.name()), ("demo", "app"));
+        }
+    }
+
+    #[test]
+    fn object_without_spec_and_status_is_a_stream_without_tags() {
+        let object = object(json!({"metadata": {"name": "app", "namespace": "demo"}, "status": null}));
+        assert!(!object.content.unwrap().local_lookup());
+    }
+
+    #[rstest]
+    #[case(json!({"tags": [{"name": "1", "referencePolicy": {"type": "Elsewhere"}}]}), "unknown variant `Elsewhere`")]
+    #[case(json!({"tags": "none"}), "spec: invalid type: string")]
+    #[case(json!([1]), "spec: ")]
+    fn bad_object_keeps_its_name_and_says_why(#[case] spec: Value, #[case] reason: &str) {
+        let object = object(json!({"metadata": {"name": "app", "namespace": "demo"}, "spec": spec}));
+        assert_eq!(object.key.to_string(), "demo/app");
+        let found = object.content.unwrap_err();
+        assert!(found.contains(reason), "{found}");
+    }
+
+    #[rstest]
+    #[case(401, false, "check the Pod's ServiceAccount token")]
+    #[case(403, false, "allow get, list and watch on imagestreams.pinstream.dev")]
+    #[case(404, false, "pinstream crd | kubectl apply")]
+    #[case(410, false, "listed again")]
+    #[case(429, true, "answers 429: because")]
+    #[case(503, true, "answers 503: because")]
+    fn refusal_names_the_next_step(#[case] code: u16, #[case] is_passing: bool, #[case] text: &str) {
+        let status = Status { code, message: "because".to_owned(), ..Status::default() };
+        let error = WatchError::of(&kube::Error::Api(status.boxed()), &resource(crd::GROUP, crd::VERSION));
+        assert_eq!(error.is_passing(), is_passing);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn missing_openshift_api_points_to_the_other_source() {
+        let status = Status { code: 404, ..Status::default() };
+        let error = WatchError::of_status(&status, &resource(OPENSHIFT_GROUP, OPENSHIFT_VERSION)).to_string();
+        assert!(error.contains("imagestreams.image.openshift.io") && error.contains("--source pinstream"), "{error}");
+    }
+}
