@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::controller::certificate::Place;
 use crate::reference::Reference;
+use crate::server::authority::Authority;
 use crate::server::certificate::Files;
 use crate::server::listener::Limits;
 use crate::store::kube::{Access, Preference};
@@ -115,6 +117,9 @@ pub struct ClusterServerArgs {
 
     #[command(flatten)]
     files: CertificateArgs,
+
+    #[command(flatten)]
+    managed: ManagedArgs,
 }
 
 impl ClusterServerArgs {
@@ -123,14 +128,60 @@ impl ClusterServerArgs {
     /// # Errors
     /// [`NoCertificate`] if none was given.
     pub fn certificate(&self) -> Result<CertificateSource, NoCertificate> {
-        self.files.files().map(CertificateSource::Files).ok_or(NoCertificate)
+        let files = self.files.files().map(CertificateSource::Files);
+        files.or_else(|| self.managed.source()).ok_or(NoCertificate)
     }
 }
 
 /// No certificate was given, and none is made on a cluster unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the webhook has no certificate to serve: give one with --tls-cert FILE and --tls-key FILE")]
+#[error(
+    "the webhook has no certificate to serve: give one with --tls-cert FILE and --tls-key FILE, or have one made with --tls-secret NAMESPACE/NAME"
+)]
 pub struct NoCertificate;
+
+/// A certificate that Pinstream makes, shares between replicas and makes known to the API server.
+#[derive(Args, Clone, Debug)]
+struct ManagedArgs {
+    /// Secret in which replicas share a CA and a certificate of their own making, renewed in good time. Making it needs
+    /// the right to create Secrets; an empty one that is there needs only get and update
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        env = "PINSTREAM_TLS_SECRET",
+        value_parser = namespaced,
+        requires_all = ["tls_dns_names", "webhook_configuration"],
+        conflicts_with = "tls_cert"
+    )]
+    tls_secret: Option<(String, String)>,
+
+    /// DNS name or IP address in the certificate, such as SERVICE.NAMESPACE.svc. Repeatable
+    #[arg(
+        long = "tls-dns-name",
+        value_name = "NAME",
+        env = "PINSTREAM_TLS_DNS_NAME",
+        value_delimiter = ',',
+        requires = "tls_secret"
+    )]
+    tls_dns_names: Vec<String>,
+
+    /// How long a certificate is good. It is renewed when a third of that is left. Its CA is good four times as long
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_TLS_LIFETIME", default_value = "2160h", value_parser = lifetime)]
+    tls_lifetime: Duration,
+
+    /// MutatingWebhookConfiguration whose webhooks are told to trust the CA, and told again when someone else writes
+    /// there
+    #[arg(long, value_name = "NAME", env = "PINSTREAM_WEBHOOK_CONFIGURATION", requires = "tls_secret")]
+    webhook_configuration: Option<String>,
+}
+
+impl ManagedArgs {
+    fn source(&self) -> Option<CertificateSource> {
+        let ((namespace, secret), configuration) = self.tls_secret.clone().zip(self.webhook_configuration.clone())?;
+        let authority = Authority { names: self.tls_dns_names.clone(), lifetime: self.tls_lifetime };
+        Some(CertificateSource::Shared(Place { namespace, secret, configuration }, authority))
+    }
+}
 
 /// A certificate that the user brings.
 #[derive(Args, Clone, Debug)]
@@ -158,6 +209,8 @@ pub enum CertificateSource {
     Files(Files),
     /// A folder in which a development certificate is made if there is none.
     Development(PathBuf),
+    /// A Secret that replicas share and keep up to date.
+    Shared(Place, Authority),
 }
 
 /// What clients may take, and how the server ends.
@@ -237,6 +290,23 @@ fn limit(written: &str) -> Result<Duration, String> {
     if parsed.is_zero() { Err("it may not be zero".to_owned()) } else { Ok(parsed) }
 }
 
+/// At least so long that certificates, whose times are in seconds, can be renewed in time.
+const LIFETIME_MIN: Duration = Duration::from_secs(10);
+
+fn lifetime(written: &str) -> Result<Duration, String> {
+    let parsed = duration(written)?;
+    if parsed < LIFETIME_MIN { Err("it may not be less than 10s".to_owned()) } else { Ok(parsed) }
+}
+
+fn namespaced(written: &str) -> Result<(String, String), String> {
+    match written.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write NAMESPACE/NAME".to_owned()),
+    }
+}
+
 fn source(written: &str) -> Result<Source, String> {
     match written {
         "auto" => Ok(Source::Cluster(Preference::Auto)),
@@ -271,6 +341,25 @@ mod tests {
     fn durations_are_read(#[case] written: &str, #[case] milliseconds: Option<u64>) {
         assert_eq!(duration(written).ok(), milliseconds.map(Duration::from_millis));
         assert_eq!(limit(written).is_ok(), milliseconds.is_some_and(|milliseconds| milliseconds > 0));
+    }
+
+    #[rstest]
+    #[case("10s", true)]
+    #[case("2160h", true)]
+    #[case("9s", false)]
+    #[case("90", false)]
+    fn lifetimes_are_checked(#[case] written: &str, #[case] is_good: bool) {
+        assert_eq!(lifetime(written).is_ok(), is_good);
+    }
+
+    #[rstest]
+    #[case("system/pinstream-tls", true)]
+    #[case("pinstream-tls", false)]
+    #[case("/pinstream-tls", false)]
+    #[case("system/", false)]
+    #[case("a/b/c", false)]
+    fn secrets_have_a_namespace(#[case] written: &str, #[case] is_good: bool) {
+        assert_eq!(namespaced(written).is_ok(), is_good);
     }
 
     #[rstest]

@@ -7,13 +7,16 @@
 //!   [`admission::decide`] and [`admission::review`] (a question and its answer)
 //! * [`store`]: where streams live, and the current snapshot
 //! * [`admission::handler`]: the webhook
+//! * [`controller`]: what happens by itself on a cluster, and is written there
 //! * [`server`]: listeners, certificates, health; is given routers
-//! * [`metrics`], [`logging`], [`supervisor`]: what the whole process shares
+//! * [`metrics`], [`logging`], [`supervisor`], [`backoff`]: what the whole process shares
 //! * [`config`], [`cli`]: flags, and the wiring
 
 pub mod admission;
+pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod crd;
 pub mod index;
 pub mod logging;

@@ -15,8 +15,9 @@ use tokio::sync::watch;
 
 use crate::admission::handler::{self, Webhook};
 use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source};
+use crate::controller::certificate::Keeper;
 use crate::metrics::{self, Metrics};
-use crate::server::certificate::{self, Certificate, Files, Kept};
+use crate::server::certificate::{self, Certificate, Kept};
 use crate::server::health::{self, Gate};
 use crate::server::listener::{Limits, Listener};
 use crate::server::{Phase, Phases, development};
@@ -75,7 +76,6 @@ impl Process {
         let webhook_socket = bind(self.listen, "--listen").await?;
         let admin_socket = bind(self.admin_listen, "--admin-listen").await?;
         let (webhook, admin) = (webhook_socket.local_addr()?, admin_socket.local_addr()?);
-        let (files, ca) = self.certificate()?;
         let shared = Shared::new()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         // Health and metrics are served until the webhook has ended.
@@ -88,8 +88,7 @@ impl Process {
             started = self.start_streams(&shared, &mut supervisor) => started?,
             _ = signals.next() => return Ok(()),
         }
-        let kept = Kept::load(files, Arc::clone(&shared.certificate), shared.metrics.server.clone()).await?;
-        supervisor.spawn("certificate", endless(kept.keep()));
+        let ca = self.start_certificate(&shared, &mut supervisor).await?;
         let listener = self.webhook_listener(webhook_socket, &shared)?;
         supervisor.spawn(WEBHOOK_TASK, endless(async move { listener.run(phases).await }));
 
@@ -138,17 +137,28 @@ impl Process {
         Ok(Listener::tls(socket, tls, router, self.limits.limits(), shared.metrics.server.clone()))
     }
 
-    /// The certificate to serve, and the CA file of it if it is one of ours.
-    fn certificate(&self) -> anyhow::Result<(Files, Option<PathBuf>)> {
-        let folder = match &self.certificate {
-            CertificateSource::Files(files) => return Ok((files.clone(), None)),
-            CertificateSource::Development(folder) => folder,
+    /// A certificate in files is there when this ends, one that replicas share comes when the cluster answers. Gives
+    /// back the CA file of it if it is one of ours.
+    async fn start_certificate(&self, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<Option<PathBuf>> {
+        let (certificate, metrics) = (Arc::clone(&shared.certificate), shared.metrics.server.clone());
+        let (files, ca) = match &self.certificate {
+            CertificateSource::Files(files) => (files.clone(), None),
+            CertificateSource::Development(folder) => {
+                let (files, is_new) = development::keep_or_make(folder, Timestamp::now())?;
+                if is_new {
+                    tracing::info!(folder = %folder.display(), "development certificate made");
+                }
+                (files, Some(folder.join(development::CA_FILE)))
+            }
+            CertificateSource::Shared(place, authority) => {
+                let client = cluster::connect(&self.access).await?;
+                let keeper = Keeper::new(&client, place.clone(), authority.clone(), certificate, metrics);
+                supervisor.spawn("certificate", endless(keeper.keep()));
+                return Ok(None);
+            }
         };
-        let (files, is_new) = development::keep_or_make(folder, Timestamp::now())?;
-        if is_new {
-            tracing::info!(folder = %folder.display(), "development certificate made");
-        }
-        Ok((files, Some(folder.join(development::CA_FILE))))
+        supervisor.spawn("certificate", endless(Kept::load(files, certificate, metrics).await?.keep()));
+        Ok(ca)
     }
 
     /// Waits for a signal, then ends: unready, a moment of grace, drain. A task that ends before is an error, and

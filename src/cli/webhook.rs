@@ -8,11 +8,12 @@ use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs};
 /// Run the admission webhook on a cluster
 ///
 /// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods) and https://ADDRESS/mutate/pod (only
-/// Pods). Reads image streams and writes nothing. Ready once every stream was listed; if the API server goes away,
+/// Pods). Reads image streams and writes nothing but its own certificate, if it is to. Ready once every stream was listed; if the API server goes away,
 /// the last known streams stay in force.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream webhook --tls-cert /certs/tls.crt --tls-key /certs/tls.key
+  pinstream webhook --tls-secret system/pinstream-tls --tls-dns-name pinstream.system.svc --webhook-configuration pinstream
   pinstream webhook --source openshift --context prod --tls-cert tls.crt --tls-key tls.key
   pinstream webhook --source ./streams --tls-cert tls.crt --tls-key tls.key --log-format json")]
 pub(super) struct Webhook {

@@ -43,7 +43,7 @@ pub struct Shared {
 }
 
 /// What is to be kept: for whom, and for how long each time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// DNS names and IP addresses that the server is reached by.
     pub names: Vec<String>,

@@ -3,7 +3,6 @@
 //! The only place that speaks to an API server about streams. Reads only. Each object is reduced as it arrives, so
 //! memory holds no objects; one that cannot be read is named in the log and passed over.
 
-mod backoff;
 mod client;
 mod table;
 mod watch;

@@ -16,8 +16,8 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::backoff::Backoff;
 use super::table::{Key, News, Object, Table, key};
+use crate::backoff::Backoff;
 use crate::crd;
 use crate::index::IndexedStream;
 use crate::metrics::Metrics;

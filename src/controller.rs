@@ -1,0 +1,3 @@
+//! Work that happens by itself on a cluster, and what Pinstream writes there.
+
+pub mod certificate;
