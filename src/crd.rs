@@ -20,7 +20,7 @@ pub const PLURAL: &str = "imagestreams";
 
 /// What stands at the top of the manifest.
 const HEADER: &str = "# Image streams as a custom resource, `pinstream crd` prints it. Made from the types in \
-                      src/stream/types.rs; renew it with: cargo run -- crd > charts/pinstream/crds/imagestreams.yaml\n";
+                      src/stream/types.rs; renew it with: cargo run -- crd > charts/pinstream/files/crds/imagestreams.yaml\n";
 
 /// The manifest of the CustomResourceDefinition, YAML.
 ///

@@ -45,6 +45,23 @@ pub struct Namespace {
     admin: User,
 }
 
+/// Gives ServiceAccounts tokens.
+pub struct Tokens {
+    admin: User,
+    access: Access,
+}
+
+impl Tokens {
+    /// A ServiceAccount that is there, as a user whose files are named `file`, with a token of its own.
+    pub fn service_account(&self, namespace: &str, name: &str, file: &str) -> User {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let token = self.admin.post(&path, &request).ok();
+        let token = Credentials::Token(token["status"]["token"].as_str().unwrap());
+        User::new(&self.access, file, &token, namespace)
+    }
+}
+
 impl Deref for Namespace {
     type Target = User;
 
@@ -124,11 +141,12 @@ impl ControlPlane {
 
     /// A ServiceAccount that is there, as a user with a token of its own.
     pub fn service_account(&self, namespace: &str, name: &str) -> User {
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        let token = self.admin.post(&path, &request).ok();
-        let token = Credentials::Token(token["status"]["token"].as_str().unwrap());
-        User::new(&self.access, &self.unique(name), &token, namespace)
+        self.tokens().service_account(namespace, name, &self.unique(name))
+    }
+
+    /// Who can give ServiceAccounts tokens without this control plane at hand.
+    pub fn tokens(&self) -> Tokens {
+        Tokens { admin: self.admin.clone(), access: self.access.clone() }
     }
 
     /// Ends the API server at once, as a crash would. Only for a control plane of one's own.

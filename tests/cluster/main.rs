@@ -5,16 +5,25 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+mod availability_tests;
 mod certificates;
+mod constant;
 mod control_plane;
 mod control_plane_tests;
+mod latency_bench;
+mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
+mod release;
+mod release_tests;
+mod rotation_tests;
+mod service;
 mod tools;
 mod user;
 mod waiting;
 mod webhook;
+mod workload_tests;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -48,8 +57,21 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    if arguments.bench {
+        let plane = ControlPlane::start(&tools).unwrap();
+        latency_bench::pod_creation(&plane);
+        return ExitCode::SUCCESS;
+    }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new() });
-    let tests = [control_plane_tests::TESTS, pinning_tests::TESTS].concat();
+    let tests = [
+        control_plane_tests::TESTS,
+        pinning_tests::TESTS,
+        release_tests::TESTS,
+        workload_tests::TESTS,
+        availability_tests::TESTS,
+        rotation_tests::TESTS,
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, test)| {
         let shared = Arc::clone(&shared);
         let name = name.split_once("::").map_or(name, |(_, name)| name);

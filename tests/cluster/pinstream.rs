@@ -69,8 +69,7 @@ impl Pinstream {
 
     /// The value of one line of the metrics; nothing if there is no such line.
     pub fn metric(&self, line: &str) -> Option<f64> {
-        let (_, text) = self.admin("/metrics");
-        text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+        metric(self.admin_port, line)
     }
 
     /// What it logged so far.
@@ -84,7 +83,14 @@ impl Pinstream {
     }
 }
 
-fn ask(port: u16, path: &str) -> Option<(u16, String)> {
+/// The value of one line of the metrics; nothing if there is no such line.
+pub fn metric(admin_port: u16, line: &str) -> Option<f64> {
+    let (_, text) = ask(admin_port, "/metrics")?;
+    text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Status and text of a path of health and metrics; nothing if nobody answers.
+pub fn ask(port: u16, path: &str) -> Option<(u16, String)> {
     let client = Client::builder().no_proxy().build().unwrap();
     let answer = client.get(format!("http://127.0.0.1:{port}{path}")).send().ok()?;
     Some((answer.status().as_u16(), answer.text().ok()?))

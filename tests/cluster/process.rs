@@ -91,9 +91,14 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Sends SIGTERM.
+    pub fn ask_to_end(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn terminate(mut self) -> ExitStatus {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.ask_to_end();
         let status = eventually("the program ends after SIGTERM", || self.child.try_wait().unwrap());
         self.release_watcher();
         status
@@ -115,7 +120,7 @@ impl Drop for Process {
 }
 
 /// Ports that nobody listens on now, all different.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -81,8 +81,8 @@ fn every_known_difference_is_explained() {
 fn custom_resource_in_the_chart_is_the_one_of_the_types() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_pinstream")).arg("crd").output().unwrap();
     let (printed, kept) =
-        (String::from_utf8(output.stdout).unwrap(), document("charts/pinstream/crds/imagestreams.yaml"));
-    assert!(printed == kept, "renew it with: cargo run -- crd > charts/pinstream/crds/imagestreams.yaml");
+        (String::from_utf8(output.stdout).unwrap(), document("charts/pinstream/files/crds/imagestreams.yaml"));
+    assert!(printed == kept, "renew it with: cargo run -- crd > charts/pinstream/files/crds/imagestreams.yaml");
 }
 
 #[test]

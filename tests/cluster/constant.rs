@@ -1,0 +1,71 @@
+//! A webhook that allows everything: the server of this crate with a handler that answers nothing but the `uid`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::routing::post;
+use pinstream::metrics::Metrics;
+use pinstream::server::Phase;
+use pinstream::server::certificate::{Certificate, Files, tls_config};
+use pinstream::server::listener::{Limits, Listener};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// Serves while it lives.
+pub struct Constant {
+    /// Where, on 127.0.0.1.
+    pub port: u16,
+    /// The CA of its certificate.
+    pub ca: PathBuf,
+    calls: Arc<AtomicUsize>,
+    _runtime: Runtime,
+}
+
+impl Constant {
+    pub fn start(folder: &Path) -> Self {
+        let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
+        certs.args(["certs", "--out"]).arg(folder).assert().success();
+        let files = Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let certificate = Arc::new(Certificate::default());
+        certificate.replace(&files.load().unwrap());
+        let calls = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&calls);
+        let handler = async move |review: Bytes| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            ([(header::CONTENT_TYPE, "application/json")], answer(&review))
+        };
+        let router = Router::new().route("/mutate", post(handler));
+        let limit = Duration::from_secs(10);
+        let limits = Limits { handshake: limit, head: limit, idle: limit * 12, drain: limit, connections: 1000 };
+        let runtime = Runtime::new().unwrap();
+        let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let metrics = Metrics::new().unwrap().server;
+        let listener = Listener::tls(socket, tls_config(certificate).unwrap(), router, limits, metrics);
+        let _serving = runtime.spawn(async move {
+            let (_phase, phases) = watch::channel(Phase::Serving);
+            listener.run(phases).await;
+        });
+        Self { port, ca: folder.join("ca.crt"), calls, _runtime: runtime }
+    }
+
+    /// How often it was called.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// The first `uid` of a review is that of its request.
+fn answer(review: &[u8]) -> String {
+    let review = String::from_utf8_lossy(review);
+    let uid = review.split_once("\"uid\":\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+    format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{{"uid":"{uid}","allowed":true}}}}"#
+    )
+}

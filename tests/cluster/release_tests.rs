@@ -1,0 +1,114 @@
+//! That Helm installs, upgrades, rolls back and uninstalls the chart, and that a release may do no more than it must.
+
+use serde_json::json;
+
+use crate::control_plane::ControlPlane;
+use crate::release::{PINNED, Reach, Release, image_of_pod};
+use crate::waiting::eventually;
+
+crate::tests![
+    a_release_is_upgraded_rolled_back_and_uninstalled,
+    replicas_agree_on_one_authority,
+    the_service_account_may_do_what_it_must_and_no_more,
+    excluded_namespaces_are_left_alone,
+];
+
+fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
+    let release = Release::install(plane, Reach::Url, &json!({}));
+    let namespace = release.working_namespace(&json!({}));
+    let admin = plane.admin();
+    let secret = || release.namespace.get(&["secret", &format!("{}-tls", release.name)])["data"].clone();
+    let configuration = || admin.get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
+    let (made, announced) = (secret(), configuration()[0]["clientConfig"]["caBundle"].clone());
+    assert!(made["ca.key"].is_string() && announced == made["ca.crt"]);
+
+    // Neither takes away what Pinstream wrote into the release's objects.
+    release.helm("upgrade", &["--set=webhook.timeoutSeconds=5,replicas=1", "--wait", "--timeout=90s"]).ok();
+    assert_eq!(
+        (&configuration()[0]["timeoutSeconds"], &configuration()[0]["clientConfig"]["caBundle"]),
+        (&json!(5), &announced)
+    );
+    assert_eq!(secret(), made);
+    assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), PINNED);
+    release.namespace.helm(&["rollback", &release.name, "--wait", "--timeout=90s"]).ok();
+    assert_eq!(
+        (&configuration()[0]["timeoutSeconds"], &configuration()[0]["clientConfig"]["caBundle"]),
+        (&json!(3), &announced)
+    );
+    assert_eq!(secret(), made);
+    assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), PINNED);
+
+    release.namespace.helm(&["uninstall", &release.name, "--wait", "--timeout=90s"]).ok();
+    admin.kubectl(&["get", "mutatingwebhookconfiguration", &release.name]).refused();
+    // The streams stay, and nothing is in the way of Pods.
+    assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), "keycloak:20.0");
+    assert_eq!(namespace.get(&["imagestreams"])["items"].as_array().unwrap().len(), 3);
+}
+
+fn replicas_agree_on_one_authority(plane: &ControlPlane) {
+    let release = Release::install(plane, Reach::Service, &json!({"replicas": 3}));
+    eventually("all replicas serve", || release.seen().admin_ports().len() == 3);
+    let logs = release.seen().logs();
+    assert_eq!(logs.matches("certificate authority and certificate made").count(), 1, "{logs}");
+    let bundle = release.bundle();
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 1, "{bundle}");
+    release.working_namespace(&json!({}));
+    assert_eq!(release.seen().failures(), 0);
+}
+
+fn the_service_account_may_do_what_it_must_and_no_more(plane: &ControlPlane) {
+    let release = Release::install(plane, Reach::Service, &json!({}));
+    let account = plane.service_account(&release.namespace.name, &release.name);
+    let (own, name) = (release.namespace.name.as_str(), release.name.as_str());
+    let secret = format!("{name}-tls");
+    let may = |verb: &str, group: &str, resource: &str, namespace: &str, name: &str| {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}}});
+        let answer = account.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).ok();
+        answer["status"]["allowed"] == true
+    };
+    let registration = "admissionregistration.k8s.io";
+    for (verb, group, resource, namespace, name) in [
+        ("list", "pinstream.dev", "imagestreams", "", ""),
+        ("watch", "image.openshift.io", "imagestreams", "", ""),
+        ("update", "", "secrets", own, &*secret),
+        ("patch", registration, "mutatingwebhookconfigurations", "", name),
+    ] {
+        assert!(may(verb, group, resource, namespace, name), "{verb} {resource} {name}");
+    }
+    for (verb, group, resource, namespace, name) in [
+        ("update", "pinstream.dev", "imagestreams", own, "keycloak"),
+        ("update", "pinstream.dev", "imagestreams/status", own, "keycloak"),
+        ("get", "", "secrets", own, "another"),
+        ("list", "", "secrets", own, ""),
+        ("create", "", "secrets", own, ""),
+        ("get", "", "secrets", "kube-system", &*secret),
+        ("patch", registration, "mutatingwebhookconfigurations", "", "another"),
+        ("create", registration, "mutatingwebhookconfigurations", "", ""),
+        ("delete", registration, "mutatingwebhookconfigurations", "", name),
+        ("get", "", "pods", own, ""),
+        ("list", "", "namespaces", "", ""),
+    ] {
+        assert!(!may(verb, group, resource, namespace, name), "{verb} {resource} {name}");
+    }
+}
+
+fn excluded_namespaces_are_left_alone(plane: &ControlPlane) {
+    // The chart as it is, so that the release is for every namespace of this control plane.
+    let plane = plane.another();
+    let values = json!({"crds": {"install": true}, "webhook": {"namespaceSelector": {"matchLabels": null}}});
+    let release = Release::install(&plane, Reach::Service, &values);
+    release.working_namespace(&json!({}));
+    let names = ["kube-system", "kube-node-lease", release.namespace.name.as_str()];
+    for name in names {
+        let namespace = plane.admin().at_home_in(name);
+        Release::add_streams(&namespace);
+    }
+    // What an import would be seen by elsewhere is seen here by now.
+    release.working_namespace(&json!({}));
+    for name in names {
+        let namespace = plane.admin().at_home_in(name);
+        eventually("there is a ServiceAccount", || namespace.kubectl(&["get", "serviceaccount", "default"]).is_success);
+        assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), "keycloak:20.0", "{name}");
+    }
+}
