@@ -46,12 +46,13 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tools = match Tools::find() {
+    let are_required = match tools::are_required() {
+        Ok(are_required) => are_required,
+        Err(error) => return failure(&error),
+    };
+    let tools = match Tools::find(are_required) {
         Ok(tools) => tools,
-        Err(missing) if tools::are_required() => {
-            eprintln!("cluster tests cannot run: {missing}");
-            return ExitCode::FAILURE;
-        }
+        Err(missing) if are_required => return failure(&missing),
         Err(missing) => {
             eprintln!("cluster tests are left out: {missing}");
             return ExitCode::SUCCESS;
@@ -86,6 +87,11 @@ fn main() -> ExitCode {
         plane.end(conclusion.has_failed());
     }
     conclusion.exit_code()
+}
+
+fn failure(reason: &str) -> ExitCode {
+    eprintln!("cluster tests cannot run: {reason}");
+    ExitCode::FAILURE
 }
 
 /// The control plane, started when the first test asks for it.
