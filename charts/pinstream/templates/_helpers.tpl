@@ -1,0 +1,83 @@
+{{- /* Names, labels and rules that several templates share. */ -}}
+
+{{- define "pinstream.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "pinstream.fullname" -}}
+{{- $name := include "pinstream.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "pinstream.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "pinstream.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- define "pinstream.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "pinstream.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: pinstream
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "pinstream.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "pinstream.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name must name an existing ServiceAccount when serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "pinstream.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "pinstream.priorityClassName" -}}
+{{- if .Values.priorityClass.create }}
+{{- default (include "pinstream.fullname" .) .Values.priorityClass.name }}
+{{- else }}
+{{- .Values.priorityClass.name }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret that holds the serving certificate. Each mode has its own, so that the mode can be changed. */ -}}
+{{- define "pinstream.tlsSecretName" -}}
+{{- if eq .Values.certificates.mode "secret" }}
+{{- .Values.certificates.secret.name }}
+{{- else if eq .Values.certificates.mode "cert-manager" }}
+{{- printf "%s-cert-manager-tls" (include "pinstream.fullname" .) }}
+{{- else }}
+{{- printf "%s-tls" (include "pinstream.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{- /* Every name that the serving certificate must carry, as {"names": [...]}. */ -}}
+{{- define "pinstream.tlsNames" -}}
+{{- $names := list (printf "%s.%s.svc" (include "pinstream.fullname" .) .Release.Namespace) }}
+{{- with .Values.webhook.url }}
+{{- $names = append $names (urlParse .).hostname }}
+{{- end }}
+{{- dict "names" (concat $names .Values.certificates.dnsNames | uniq) | toJson }}
+{{- end }}
+
+{{- /* ADDRESS:PORT to listen on; an IPv6 address is put in brackets. Takes [address, port]. */ -}}
+{{- define "pinstream.listen" -}}
+{{- $address := index . 0 }}
+{{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ index . 1 | int }}
+{{- end }}
