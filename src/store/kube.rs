@@ -4,6 +4,7 @@
 //! memory holds no objects; one that cannot be read is named in the log and passed over.
 
 mod client;
+mod objects;
 mod table;
 mod watch;
 

@@ -10,24 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, pin_mut};
-use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::Client;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
-use kube::{Api, Client};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use super::table::{Key, News, Object, Table, key};
+use super::objects::{Item, Page, Served};
+use super::table::{News, Table};
 use crate::backoff::Backoff;
-use crate::crd;
-use crate::index::IndexedStream;
+use crate::crd::PLURAL;
 use crate::metrics::Metrics;
 use crate::store::Streams;
 use crate::store::publish::Publisher;
-use crate::stream::ImageStream;
-use crate::stream::types::{KIND, Metadata};
 
 /// How many objects are asked for at a time. A page is in memory as a whole while it is read.
-const PAGE_SIZE: u32 = 250;
+const PAGE_SIZE: u32 = 100;
 /// How long an API server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long a watch may be silent. API servers send a bookmark every minute.
@@ -36,11 +32,6 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(100);
 const SHORT: Duration = Duration::from_secs(1);
 /// How many events that arrived together are published together.
 const BATCH_MAX: usize = 1000;
-
-/// OpenShift's group of image streams.
-const OPENSHIFT_GROUP: &str = "image.openshift.io";
-/// Its version.
-const OPENSHIFT_VERSION: &str = "v1";
 
 /// Which image streams of a cluster are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,19 +70,19 @@ enum WatchError {
 }
 
 impl WatchError {
-    fn of(error: &kube::Error, resource: &ApiResource) -> Self {
+    fn of(error: &kube::Error, resource: Served) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status, resource),
             error => Self::Unreachable(causes(error)),
         }
     }
 
-    fn of_status(status: &Status, resource: &ApiResource) -> Self {
-        let (name, message) = (format!("{}.{}", resource.plural, resource.group), status.message.clone());
+    fn of_status(status: &Status, resource: Served) -> Self {
+        let (name, message) = (resource.to_string(), status.message.clone());
         match status.code {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden { message, resource: name },
-            404 if resource.group == OPENSHIFT_GROUP => Self::NoOpenShift(name),
+            404 if resource == Served::OpenShift => Self::NoOpenShift(name),
             404 => Self::NoCustomResource(name),
             410 => Self::Expired,
             code => Self::Refused { code, message },
@@ -131,7 +122,7 @@ pub struct Watched {
     publisher: Publisher,
     table: Table,
     /// What is read, once that is known.
-    resource: Option<ApiResource>,
+    resource: Option<Served>,
     /// Where the watch is; none if everything is to be listed first.
     version: Option<String>,
     /// Everything was listed at least once.
@@ -202,69 +193,65 @@ impl Watched {
 
     /// One watch from beginning to end, with what must come before it.
     async fn follow(&mut self) -> Result<(), WatchError> {
-        let resource = match &self.resource {
-            Some(resource) => resource.clone(),
+        let resource = match self.resource {
+            Some(resource) => resource,
             None => self.discover().await?,
         };
-        let api = Api::all_with(self.client.clone(), &resource);
         let version = match self.version.clone() {
             Some(version) => version,
-            None => self.list(&api, &resource).await?,
+            None => self.list(resource).await?,
         };
-        self.resource = Some(resource.clone());
-        let ended = self.watch(&api, &resource, version).await;
+        self.resource = Some(resource);
+        let ended = self.watch(resource, &version).await;
         let since = if matches!(ended, Err(WatchError::Silent(_))) { self.heard } else { Instant::now() };
         self.publisher.is_lost(since);
         ended
     }
 
     /// Which resource to read.
-    async fn discover(&self) -> Result<ApiResource, WatchError> {
-        let openshift = resource(OPENSHIFT_GROUP, OPENSHIFT_VERSION);
+    async fn discover(&self) -> Result<Served, WatchError> {
+        let openshift = Served::OpenShift;
         let is_openshift = match self.preference {
             Preference::OpenShift => true,
             Preference::Pinstream => false,
             Preference::Auto => {
-                match answer(self.client.list_api_group_resources(&openshift.api_version), &openshift).await {
-                    Ok(served) => served.resources.iter().any(|served| served.name == openshift.plural),
+                match answer(self.client.list_api_group_resources(&openshift.api_version()), openshift).await {
+                    Ok(served) => served.resources.iter().any(|served| served.name == PLURAL),
                     Err(WatchError::NoOpenShift(_)) => false,
                     Err(error) => return Err(error),
                 }
             }
         };
-        Ok(if is_openshift { openshift } else { resource(crd::GROUP, crd::VERSION) })
+        Ok(if is_openshift { openshift } else { Served::Pinstream })
     }
 
     /// Reads everything, page by page. Gives back where a watch is to begin.
-    async fn list(&mut self, api: &Api<DynamicObject>, resource: &ApiResource) -> Result<String, WatchError> {
+    async fn list(&mut self, resource: Served) -> Result<String, WatchError> {
         self.table.begin_list();
         let mut params = ListParams::default().limit(PAGE_SIZE);
         let version = loop {
-            let page = answer(api.list(&params), resource).await?;
-            for object in page.items {
-                let news = self.table.apply(read(object, self.registry_host.as_deref()));
+            let request = resource.request().list(&params).map_err(kube::Error::BuildRequest);
+            let page: Page = answer(async { self.client.request(request?).await }, resource).await?;
+            for item in page.items {
+                let news = self.table.apply(item.read(self.registry_host.as_deref()));
                 news.iter().for_each(tell);
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => break page.metadata.resource_version.unwrap_or_default(),
+            if page.metadata.rest.is_empty() {
+                break page.metadata.resource_version;
             }
+            params = params.continue_token(&page.metadata.rest);
         };
         self.table.end_list().iter().for_each(tell);
         self.publish();
         let (streams, tags) = (self.table.snapshot().stream_count(), self.table.snapshot().tag_count());
-        tracing::info!(resource = %format_args!("{}.{}", resource.plural, resource.group), streams, tags, "image streams listed");
+        tracing::info!(%resource, streams, tags, "image streams listed");
         self.version = Some(version.clone());
         Ok(version)
     }
 
-    async fn watch(
-        &mut self,
-        api: &Api<DynamicObject>,
-        resource: &ApiResource,
-        version: String,
-    ) -> Result<(), WatchError> {
-        let events = answer(api.watch(&WatchParams::default(), &version), resource).await?;
+    async fn watch(&mut self, resource: Served, version: &str) -> Result<(), WatchError> {
+        let request = resource.request().watch(&WatchParams::default(), version).map_err(kube::Error::BuildRequest);
+        let events = answer(async { self.client.request_events::<Item>(request?).await }, resource).await?;
         let events = events.ready_chunks(BATCH_MAX);
         pin_mut!(events);
         let began = Instant::now();
@@ -290,20 +277,18 @@ impl Watched {
         }
     }
 
-    fn apply(&mut self, event: WatchEvent<DynamicObject>, resource: &ApiResource) -> Result<(), WatchError> {
+    fn apply(&mut self, event: WatchEvent<Item>, resource: Served) -> Result<(), WatchError> {
         let (version, news) = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let version = object.metadata.resource_version.clone();
-                (version, self.table.apply(read(object, self.registry_host.as_deref())))
+            WatchEvent::Added(item) | WatchEvent::Modified(item) => {
+                let version = item.version().to_owned();
+                (version, self.table.apply(item.read(self.registry_host.as_deref())))
             }
-            WatchEvent::Deleted(object) => {
-                (object.metadata.resource_version.clone(), self.table.delete(&key_of(&object)))
-            }
-            WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+            WatchEvent::Deleted(item) => (item.version().to_owned(), self.table.delete(&item.key())),
+            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, None),
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, resource)),
         };
         news.iter().for_each(tell);
-        self.version = version.or_else(|| self.version.take());
+        self.version = Some(version);
         Ok(())
     }
 
@@ -319,46 +304,12 @@ impl Watched {
     }
 }
 
-fn resource(group: &str, version: &str) -> ApiResource {
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: format!("{group}/{version}"),
-        kind: KIND.to_owned(),
-        plural: crd::PLURAL.to_owned(),
-    }
-}
-
 /// Waits for an answer, but not for ever.
-async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: &ApiResource) -> Result<T, WatchError> {
+async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: Served) -> Result<T, WatchError> {
     match tokio::time::timeout(ANSWER_LIMIT, asked).await {
         Ok(answer) => answer.map_err(|error| WatchError::of(&error, resource)),
         Err(_) => Err(WatchError::Silent(ANSWER_LIMIT)),
     }
-}
-
-fn key_of(object: &DynamicObject) -> Key {
-    let metadata = &object.metadata;
-    key(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
-}
-
-/// Reduces an object to what resolving reads.
-fn read(object: DynamicObject, registry_host: Option<&str>) -> Object {
-    let key = key_of(&object);
-    let mut data = object.data;
-    let metadata =
-        Metadata { name: key.name.to_string(), namespace: Some(key.namespace.to_string()), ..Metadata::default() };
-    let content = field(&mut data, "spec").and_then(|spec| {
-        let stream = ImageStream { metadata, spec, status: field(&mut data, "status")?, ..ImageStream::default() };
-        Ok(IndexedStream::new(&stream, registry_host))
-    });
-    Object { key, content }
-}
-
-fn field<T: DeserializeOwned + Default>(data: &mut Value, name: &str) -> Result<T, String> {
-    let value = data.get_mut(name).map(Value::take).unwrap_or_default();
-    let parsed: Option<T> = serde_json::from_value(value).map_err(|error| format!("{name}: {error}"))?;
-    Ok(parsed.unwrap_or_default())
 }
 
 fn tell(news: &News) {
@@ -376,44 +327,8 @@ fn tell(news: &News) {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
-
-    fn object(value: Value) -> Object {
-        read(serde_json::from_value(value).unwrap(), None)
-    }
-
-    #[test]
-    fn object_is_reduced_whichever_group_it_is_of() {
-        for version in ["pinstream.dev/v1", "image.openshift.io/v1"] {
-            let object = object(json!({"apiVersion": version, "kind": "ImageStream",
-                "metadata": {"name": "app", "namespace": "demo", "managedFields": [{"manager": "m"}]},
-                "spec": {"lookupPolicy": {"local": true}, "tags": [{"name": "1", "annotations": null}]},
-                "status": {"dockerImageRepository": "", "tags": [{"tag": "2", "items": null}]}}));
-            assert_eq!(object.key, key("demo", "app"));
-            let stream = object.content.unwrap();
-            assert!(stream.local_lookup() && stream.tag("1").is_some() && stream.tag("2").is_some());
-            assert_eq!((stream.namespace(), stream.name()), ("demo", "app"));
-        }
-    }
-
-    #[test]
-    fn object_without_spec_and_status_is_a_stream_without_tags() {
-        let object = object(json!({"metadata": {"name": "app", "namespace": "demo"}, "status": null}));
-        assert!(!object.content.unwrap().local_lookup());
-    }
-
-    #[rstest]
-    #[case(json!({"tags": [{"name": "1", "referencePolicy": {"type": "Elsewhere"}}]}), "unknown variant `Elsewhere`")]
-    #[case(json!({"tags": "none"}), "spec: invalid type: string")]
-    #[case(json!([1]), "spec: ")]
-    fn bad_object_keeps_its_name_and_says_why(#[case] spec: Value, #[case] reason: &str) {
-        let object = object(json!({"metadata": {"name": "app", "namespace": "demo"}, "spec": spec}));
-        assert_eq!(object.key.to_string(), "demo/app");
-        let found = object.content.unwrap_err();
-        assert!(found.contains(reason), "{found}");
-    }
 
     #[rstest]
     #[case(401, false, "check the Pod's ServiceAccount token")]
@@ -424,7 +339,7 @@ mod tests {
     #[case(503, true, "answers 503: because")]
     fn refusal_names_the_next_step(#[case] code: u16, #[case] is_passing: bool, #[case] text: &str) {
         let status = Status { code, message: "because".to_owned(), ..Status::default() };
-        let error = WatchError::of(&kube::Error::Api(status.boxed()), &resource(crd::GROUP, crd::VERSION));
+        let error = WatchError::of(&kube::Error::Api(status.boxed()), Served::Pinstream);
         assert_eq!(error.is_passing(), is_passing);
         assert!(error.to_string().contains(text), "{error}");
     }
@@ -432,7 +347,7 @@ mod tests {
     #[test]
     fn missing_openshift_api_points_to_the_other_source() {
         let status = Status { code: 404, ..Status::default() };
-        let error = WatchError::of_status(&status, &resource(OPENSHIFT_GROUP, OPENSHIFT_VERSION)).to_string();
+        let error = WatchError::of_status(&status, Served::OpenShift).to_string();
         assert!(error.contains("imagestreams.image.openshift.io") && error.contains("--source pinstream"), "{error}");
     }
 }

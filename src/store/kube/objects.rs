@@ -1,0 +1,188 @@
+//! Image streams as an API server sends them: in pages of a list, and one by one in a watch.
+//!
+//! Of an object only name, spec and status are read; spec and status stay text until they are parsed, so that one bad
+//! object spoils no page. Must not ask for anything.
+
+use std::fmt;
+
+use kube::core::Request;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::table::{Key, Object, key};
+use crate::crd::{self, PLURAL};
+use crate::index::IndexedStream;
+use crate::stream::ImageStream;
+use crate::stream::types::Metadata;
+
+/// A resource that image streams are served as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// OpenShift's.
+    OpenShift,
+    /// The custom resource.
+    Pinstream,
+}
+
+impl Served {
+    /// Group and version.
+    pub(super) fn api_version(self) -> String {
+        match self {
+            Self::OpenShift => "image.openshift.io/v1".to_owned(),
+            Self::Pinstream => format!("{}/{}", crd::GROUP, crd::VERSION),
+        }
+    }
+
+    /// Requests for all objects of all namespaces.
+    pub(super) fn request(self) -> Request {
+        Request::new(format!("/apis/{}/{}", self.api_version(), PLURAL))
+    }
+}
+
+/// As RBAC and error messages name it: `imagestreams.GROUP`.
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let api_version = self.api_version();
+        write!(f, "{}.{}", PLURAL, api_version.split('/').next().unwrap_or_default())
+    }
+}
+
+/// A part of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    pub(super) metadata: PageMetadata,
+    pub(super) items: Vec<Item>,
+}
+
+/// Where a list is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageMetadata {
+    /// What the list is as new as.
+    #[serde(default)]
+    pub(super) resource_version: String,
+    /// How to ask for the rest; empty if there is none.
+    #[serde(default, rename = "continue")]
+    pub(super) rest: String,
+}
+
+/// An image stream, unread.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Item {
+    metadata: ItemMetadata,
+    #[serde(default)]
+    spec: Option<Box<RawValue>>,
+    #[serde(default)]
+    status: Option<Box<RawValue>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemMetadata {
+    name: Box<str>,
+    #[serde(default)]
+    namespace: Box<str>,
+    #[serde(default)]
+    resource_version: String,
+}
+
+impl Item {
+    /// Which stream it is.
+    pub(super) fn key(&self) -> Key {
+        key(&self.metadata.namespace, &self.metadata.name)
+    }
+
+    /// Its version, where a watch that has brought it is.
+    pub(super) fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    /// Reduces it to what resolving reads. `registry_host` is the host that serves the streams' images, if one does.
+    pub(super) fn read(self, registry_host: Option<&str>) -> Object {
+        let key = self.key();
+        let (name, namespace) = (key.name.to_string(), Some(key.namespace.to_string()));
+        let metadata = Metadata { name, namespace, ..Metadata::default() };
+        let content = parsed("spec", self.spec).and_then(|spec| {
+            let stream =
+                ImageStream { metadata, spec, status: parsed("status", self.status)?, ..ImageStream::default() };
+            Ok(IndexedStream::new(&stream, registry_host))
+        });
+        Object { key, content }
+    }
+}
+
+fn parsed<T: for<'de> Deserialize<'de> + Default>(name: &str, text: Option<Box<RawValue>>) -> Result<T, String> {
+    let Some(text) = text else { return Ok(T::default()) };
+    let parsed: Option<T> = serde_json::from_str(text.get()).map_err(|error| format!("{name}: {error}"))?;
+    Ok(parsed.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::WatchEvent;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(value: &Value) -> Object {
+        serde_json::from_str::<Item>(&value.to_string()).unwrap().read(None)
+    }
+
+    #[test]
+    fn object_is_reduced_whichever_group_it_is_of() {
+        for version in ["pinstream.dev/v1", "image.openshift.io/v1"] {
+            let object = object(&json!({"apiVersion": version, "kind": "ImageStream",
+                "metadata": {"name": "app", "namespace": "demo", "managedFields": [{"manager": "m"}]},
+                "spec": {"lookupPolicy": {"local": true}, "tags": [{"name": "1", "annotations": null}]},
+                "status": {"dockerImageRepository": "", "tags": [{"tag": "2", "items": null}]}}));
+            assert_eq!(object.key, key("demo", "app"));
+            let stream = object.content.unwrap();
+            assert!(stream.local_lookup() && stream.tag("1").is_some() && stream.tag("2").is_some());
+            assert_eq!((stream.namespace(), stream.name()), ("demo", "app"));
+        }
+    }
+
+    #[test]
+    fn object_without_spec_and_status_is_a_stream_without_tags() {
+        let object = object(&json!({"metadata": {"name": "app", "namespace": "demo"}, "status": null}));
+        assert!(!object.content.unwrap().local_lookup());
+    }
+
+    #[rstest]
+    #[case(json!({"tags": [{"name": "1", "referencePolicy": {"type": "Elsewhere"}}]}), "unknown variant `Elsewhere`")]
+    #[case(json!({"tags": "none"}), "spec: invalid type: string")]
+    #[case(json!("none"), "spec: ")]
+    fn bad_object_keeps_its_name_and_says_why(#[case] spec: Value, #[case] reason: &str) {
+        let object = object(&json!({"metadata": {"name": "app", "namespace": "demo"}, "spec": spec}));
+        assert_eq!(object.key.to_string(), "demo/app");
+        let found = object.content.unwrap_err();
+        assert!(found.contains(reason), "{found}");
+    }
+
+    #[test]
+    fn page_with_a_bad_object_is_read() {
+        let page = json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStreamList",
+            "metadata": {"resourceVersion": "7", "continue": "token"},
+            "items": [{"metadata": {"name": "bad", "namespace": "demo"}, "spec": 1}, {"metadata": {"name": "good"}}]});
+        let page: Page = serde_json::from_str(&page.to_string()).unwrap();
+        assert_eq!((page.metadata.resource_version.as_str(), page.metadata.rest.as_str()), ("7", "token"));
+        let good: Vec<_> = page.items.into_iter().map(|item| item.read(None).content.is_ok()).collect();
+        assert_eq!(good, [false, true]);
+    }
+
+    #[test]
+    fn events_are_read_as_api_servers_write_them() {
+        let event =
+            r#"{"type":"ADDED","object":{"metadata":{"name":"app","resourceVersion":"8"},"spec":{"tags":null}}}"#;
+        let Ok(WatchEvent::Added(item)) = serde_json::from_str::<WatchEvent<Item>>(event) else { panic!("{event}") };
+        assert_eq!(item.version(), "8");
+        assert!(item.read(None).content.is_ok());
+    }
+
+    #[test]
+    fn resources_are_named_as_rbac_does() {
+        assert_eq!(Served::OpenShift.to_string(), "imagestreams.image.openshift.io");
+        assert_eq!(Served::Pinstream.to_string(), "imagestreams.pinstream.dev");
+    }
+}
