@@ -1,4 +1,5 @@
-//! How long a decision takes over 10,000 streams of 10 tags: alone, and from the bytes of a review to its answer.
+//! How long a decision takes over 10,000 streams of 10 tags: alone, and from the bytes of a review to its answer;
+//! and what one change to a stream costs.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -76,5 +77,21 @@ fn decisions(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions);
+/// What a store does for one changed stream: put it in, and publish the whole.
+fn changes(criterion: &mut Criterion) {
+    let mut snapshot = snapshot();
+    let stream =
+        json!({"metadata": {"name": "application-42", "namespace": "team-42"}, "spec": {"tags": [{"name": "x"}]}});
+    let stream = Arc::new(IndexedStream::new(&serde_json::from_value(stream).expect("a stream"), None));
+    let mut published = snapshot.clone();
+    criterion.bench_function("publish_one_change", |bencher| {
+        bencher.iter(|| {
+            snapshot.insert(Arc::clone(&stream));
+            published = black_box(snapshot.clone());
+        });
+    });
+    assert_eq!(published.stream_count(), STREAMS);
+}
+
+criterion_group!(benches, decisions, changes);
 criterion_main!(benches);
