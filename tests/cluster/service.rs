@@ -46,7 +46,9 @@ impl Service {
 }
 
 fn forward(client: TcpStream, server: TcpStream) {
-    let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
+    // What a network would not hold back is not held back here.
+    let is_prompt = client.set_nodelay(true).is_ok() && server.set_nodelay(true).is_ok();
+    let (true, Ok(from_client), Ok(from_server)) = (is_prompt, client.try_clone(), server.try_clone()) else { return };
     let copy = |mut from: TcpStream, mut to: TcpStream| {
         thread::spawn(move || {
             let _ = io::copy(&mut from, &mut to);
