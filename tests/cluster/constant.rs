@@ -1,4 +1,6 @@
-//! A webhook that allows everything: the server of this crate with a handler that answers nothing but the `uid`.
+//! A webhook that answers a constant: the server of this crate with a handler that reads nothing but the `uid`.
+//!
+//! `/mutate` allows, `/patch` allows with a patch.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::header;
 use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pinstream::metrics::Metrics;
 use pinstream::server::Phase;
 use pinstream::server::certificate::{Certificate, Files, tls_config};
@@ -28,7 +32,8 @@ pub struct Constant {
 }
 
 impl Constant {
-    pub fn start(folder: &Path) -> Self {
+    /// `patch` is what `/patch` answers, JSON.
+    pub fn start(folder: &Path, patch: &str) -> Self {
         let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
         certs.args(["certs", "--out"]).arg(folder).assert().success();
         let files = Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
@@ -36,11 +41,15 @@ impl Constant {
         certificate.replace(&files.load().unwrap());
         let calls = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&calls);
-        let handler = async move |review: Bytes| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            ([(header::CONTENT_TYPE, "application/json")], answer(&review))
+        let handler = |more: String| {
+            async move |review: Bytes| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                ([(header::CONTENT_TYPE, "application/json")], answer(&review, &more))
+            }
         };
-        let router = Router::new().route("/mutate", post(handler));
+        let patch = format!(r#","patchType":"JSONPatch","patch":"{}""#, STANDARD.encode(patch));
+        let router =
+            Router::new().route("/mutate", post(handler.clone()(String::new()))).route("/patch", post(handler(patch)));
         let limit = Duration::from_secs(10);
         let limits = Limits { handshake: limit, head: limit, idle: limit * 12, drain: limit, connections: 1000 };
         let runtime = Runtime::new().unwrap();
@@ -62,10 +71,10 @@ impl Constant {
 }
 
 /// The first `uid` of a review is that of its request.
-fn answer(review: &[u8]) -> String {
+fn answer(review: &[u8], more: &str) -> String {
     let review = String::from_utf8_lossy(review);
     let uid = review.split_once("\"uid\":\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
     format!(
-        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{{"uid":"{uid}","allowed":true}}}}"#
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{{"uid":"{uid}","allowed":true{more}}}}}"#
     )
 }

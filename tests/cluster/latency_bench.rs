@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::constant::Constant;
 use crate::control_plane::{ControlPlane, Namespace};
-use crate::release::{PINNED, Reach, Release};
+use crate::release::{PINNED, Reach, Release, image_of_pod};
+use crate::service::Service;
 use crate::waiting::eventually;
 use crate::webhook::{Webhook, by_url};
 
@@ -29,20 +30,31 @@ struct Sort<'n> {
 pub fn pod_creation(plane: &ControlPlane) {
     let release = Release::install(plane, Reach::Service, &json!({"logs": {"level": "info"}}));
     let pinned = release.working_namespace(&json!({}));
-    let (none, constant) = (plane.namespace(), plane.namespace());
-    let server = Constant::start(&plane.folder("constant"));
-    let _webhook = Webhook::register(plane, &constant, by_url(server.port, "/mutate"), &server.ca);
+    let [none, constant, patched] = [(); 3].map(|()| plane.namespace());
+    let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": PINNED}]).to_string();
+    let server = Constant::start(&plane.folder("constant"), &patch);
+    // Reached through a Service like the release, and sent the same objects.
+    let service = Service::start();
+    service.lead_to(vec![server.port]);
+    let configuration = plane.admin().get(&["mutatingwebhookconfiguration", &release.name]);
+    let conditions = &configuration["webhooks"][0]["matchConditions"];
+    let register = |namespace: &Namespace, path: &str| {
+        Webhook::register_with(plane, namespace, by_url(service.port, path), &server.ca, conditions)
+    };
+    let _webhooks = [register(&constant, "/mutate"), register(&patched, "/patch")];
     let image = "registry.example/app:1";
     let sort = |name, namespace, image, expected| Sort { name, namespace, image, expected, took: Vec::new() };
     let mut sorts = [
         sort("no webhook", &none, "keycloak:20.0", "keycloak:20.0"),
         sort("constant answer", &constant, "keycloak:20.0", "keycloak:20.0"),
+        sort("sent, no such stream", &pinned, "nothing:1", "nothing:1"),
+        sort("constant patch", &patched, "keycloak:20.0", PINNED),
         sort("pinned", &pinned, "keycloak:20.0", PINNED),
         sort("skipped by matchConditions", &pinned, image, image),
     ];
     eventually("the constant server is called", || {
-        sorts[1].create();
-        server.calls() > 0
+        constant.kubectl(&["run", "dry", "--image=keycloak:20.0", "--dry-run=server"]).ok();
+        image_of_pod(&patched, "keycloak:20.0") == PINNED && server.calls() > 1
     });
     for turn in 0..WARM_UP + PODS {
         for sort in &mut sorts {

@@ -22,7 +22,18 @@ pub struct Webhook<'plane> {
 impl<'plane> Webhook<'plane> {
     /// Has what is created and updated in a namespace sent to a server that the API server reaches as `client`
     /// says: [`by_url`] or [`by_service`]. It is seen a moment later.
-    pub fn register(plane: &'plane ControlPlane, namespace: &Namespace, mut client: Value, ca: &Path) -> Self {
+    pub fn register(plane: &'plane ControlPlane, namespace: &Namespace, client: Value, ca: &Path) -> Self {
+        Self::register_with(plane, namespace, client, ca, &json!([]))
+    }
+
+    /// Like [`Webhook::register`], but only what meets `matchConditions` is sent.
+    pub fn register_with(
+        plane: &'plane ControlPlane,
+        namespace: &Namespace,
+        mut client: Value,
+        ca: &Path,
+        conditions: &Value,
+    ) -> Self {
         client["caBundle"] = STANDARD.encode(fs::read(ca).unwrap()).into();
         let name = plane.unique("webhook");
         let kinds = [
@@ -39,6 +50,7 @@ impl<'plane> Webhook<'plane> {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
                 "failurePolicy": "Ignore", "timeoutSeconds": 3, "reinvocationPolicy": "IfNeeded",
                 "sideEffects": "None", "matchPolicy": "Equivalent", "admissionReviewVersions": ["v1"],
+                "matchConditions": conditions,
             }],
         });
         plane.admin().post(CONFIGURATIONS, &configuration).ok();
