@@ -1,0 +1,91 @@
+//! The built `pinstream`, running beside a control plane.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use reqwest::blocking::Client;
+
+use crate::control_plane::ControlPlane;
+use crate::process::Process;
+
+/// A running `pinstream` that is ready. Dropping it kills it.
+pub struct Pinstream {
+    process: Process,
+    /// Port of the webhook, HTTPS, on 127.0.0.1.
+    pub port: u16,
+    /// Port of health and metrics, plain HTTP, on 127.0.0.1.
+    pub admin_port: u16,
+}
+
+impl Pinstream {
+    /// Starts it with these arguments and nothing but this environment, in a folder of its own, and waits until it is
+    /// ready. Where it listens is told by `PINSTREAM_LISTEN` and `PINSTREAM_ADMIN_LISTEN`.
+    pub fn start(plane: &ControlPlane, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::try_start(plane, arguments, environment).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Like [`Pinstream::start`]; if it ends early or does not become ready, the error has what it logged.
+    pub fn try_start(plane: &ControlPlane, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
+        let folder = plane.folder("pinstream");
+        let log = folder.join("log");
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let start = |[port, admin_port]: [u16; 2]| {
+            let (listen, admin_listen) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin_port}"));
+            let addresses = [("PINSTREAM_LISTEN", &*listen), ("PINSTREAM_ADMIN_LISTEN", &*admin_listen)];
+            let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
+            Process::start(program, &arguments, &[&addresses, environment].concat(), &folder, &log)
+        };
+        let is_ready = |[_, port]: [u16; 2]| ask(port, "/readyz").is_some_and(|(status, _)| status == 200);
+        let (process, [port, admin_port]) = Process::listening("pinstream", start, is_ready)?;
+        Ok(Self { process, port, admin_port })
+    }
+
+    /// `pinstream serve` over the example streams, moved to a namespace, with a certificate for these names.
+    pub fn serve_examples(plane: &ControlPlane, namespace: &str, names: &[&str]) -> (Self, PathBuf) {
+        let folder = plane.folder("serve");
+        let (streams, certificates) = (folder.join("streams"), folder.join("certs"));
+        fs::create_dir(&streams).unwrap();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/streams")).unwrap() {
+            let entry = entry.unwrap();
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let text = text.replace("namespace: demo", &format!("namespace: {namespace}"));
+            fs::write(streams.join(entry.file_name()), text).unwrap();
+        }
+        let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
+        certs.arg("certs").args(names).arg("--out").arg(&certificates).assert().success();
+        let environment = [
+            ("PINSTREAM_STREAMS", streams.to_str().unwrap()),
+            ("PINSTREAM_TLS_CERT", &certificates.join("tls.crt").display().to_string()),
+            ("PINSTREAM_TLS_KEY", &certificates.join("tls.key").display().to_string()),
+        ];
+        (Self::start(plane, &["serve"], &environment), certificates.join("ca.crt"))
+    }
+
+    /// Status and text of `/readyz`, `/livez` or `/metrics`.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        ask(self.admin_port, path).expect("it serves health and metrics while it runs")
+    }
+
+    /// The value of one line of the metrics; nothing if there is no such line.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let (_, text) = self.admin("/metrics");
+        text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it like a kubelet, with SIGTERM, and waits until it has ended.
+    pub fn terminate(self) -> ExitStatus {
+        self.process.terminate()
+    }
+}
+
+fn ask(port: u16, path: &str) -> Option<(u16, String)> {
+    let client = Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("http://127.0.0.1:{port}{path}")).send().ok()?;
+    Some((answer.status().as_u16(), answer.text().ok()?))
+}
