@@ -6,6 +6,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod certificates;
+mod chart;
+mod chart_tests;
+mod condition_tests;
 mod control_plane;
 mod control_plane_tests;
 mod pinning_tests;
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         }
     };
     let shared = Arc::new(Shared { tools, plane: OnceLock::new() });
-    let tests = [control_plane_tests::TESTS, pinning_tests::TESTS].concat();
+    let tests = [chart_tests::TESTS, condition_tests::TESTS, control_plane_tests::TESTS, pinning_tests::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
         let shared = Arc::clone(&shared);
         let name = name.split_once("::").map_or(name, |(_, name)| name);
