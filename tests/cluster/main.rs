@@ -7,6 +7,9 @@
 
 mod availability_tests;
 mod certificates;
+mod chart;
+mod chart_tests;
+mod condition_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
@@ -19,6 +22,7 @@ mod release;
 mod release_tests;
 mod rotation_tests;
 mod service;
+mod streams_tests;
 mod tools;
 mod user;
 mod waiting;
@@ -65,8 +69,11 @@ fn main() -> ExitCode {
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new() });
     let tests = [
+        chart_tests::TESTS,
+        condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        streams_tests::TESTS,
         release_tests::TESTS,
         workload_tests::TESTS,
         availability_tests::TESTS,

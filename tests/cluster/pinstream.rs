@@ -27,6 +27,20 @@ impl Pinstream {
 
     /// Like [`Pinstream::start`]; if it ends early or does not become ready, the error has what it logged.
     pub fn try_start(plane: &ControlPlane, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_until(plane, arguments, environment, "/readyz")
+    }
+
+    /// Like [`Pinstream::start`], but does not wait until it is ready.
+    pub fn start_alive(plane: &ControlPlane, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_until(plane, arguments, environment, "/livez").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn start_until(
+        plane: &ControlPlane,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        path: &str,
+    ) -> Result<Self, String> {
         let folder = plane.folder("pinstream");
         let log = folder.join("log");
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
@@ -36,7 +50,7 @@ impl Pinstream {
             let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
             Process::start(program, &arguments, &[&addresses, environment].concat(), &folder, &log)
         };
-        let is_ready = |[_, port]: [u16; 2]| ask(port, "/readyz").is_some_and(|(status, _)| status == 200);
+        let is_ready = |[_, port]: [u16; 2]| ask(port, path).is_some_and(|(status, _)| status == 200);
         let (process, [port, admin_port]) = Process::listening("pinstream", start, is_ready)?;
         Ok(Self { process, port, admin_port })
     }

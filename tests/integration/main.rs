@@ -4,6 +4,7 @@
 #![expect(clippy::float_cmp, reason = "metrics are counts, which doubles hold exactly")]
 
 mod certificates;
+mod chart;
 mod command;
 mod conformance;
 mod documentation;

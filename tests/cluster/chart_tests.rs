@@ -1,0 +1,207 @@
+//! That the chart renders what it should, refuses what it cannot mean, and that a release can be changed and removed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::chart::{CHART, cases, find, render};
+use crate::control_plane::ControlPlane;
+use crate::user::User;
+
+crate::tests![
+    every_value_set_renders_what_was_agreed,
+    every_render_is_accepted_by_the_api_server,
+    helm_lint_finds_nothing,
+    wrong_values_are_refused_with_a_reason,
+    a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled,
+    an_upgrade_upgrades_the_custom_resource,
+];
+
+/// What `expected.yaml` begins with.
+const HEADER: &str =
+    "# What values.yaml renders to, but for the spec of the custom resource, which has a file of its own.
+# Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
+/// Kinds of others that the chart can make.
+const FOREIGN: [(&str, &str, &str, &str); 3] = [
+    ("cert-manager.io", "v1", "certificates", "Certificate"),
+    ("cert-manager.io", "v1", "issuers", "Issuer"),
+    ("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
+];
+const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "pinstream"];
+const SECRET: [&str; 2] = ["secret", "pinstream-tls"];
+
+fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
+    for case in cases() {
+        let rendered = HEADER.to_owned() + &without_spec(&render(plane.admin(), "pinstream-system", &case.values));
+        if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+            fs::write(&case.expected, &rendered).unwrap();
+        }
+        let expected = fs::read_to_string(&case.expected).unwrap_or_default();
+        let different = expected.lines().zip(rendered.lines()).find(|(expected, rendered)| expected != rendered);
+        assert_eq!(different, None, "{}", case.expected.display());
+        assert_eq!(rendered.len(), expected.len(), "{} is shorter or longer", case.expected.display());
+    }
+}
+
+/// A render without the spec of the custom resource definition.
+fn without_spec(rendered: &str) -> String {
+    let cut = |document: &str| match document.split_once("\nspec:") {
+        Some((before, _)) if document.contains("\nkind: CustomResourceDefinition\n") => format!("{before}\n"),
+        _ => document.to_owned(),
+    };
+    rendered.split("---\n").map(cut).collect::<Vec<_>>().join("---\n")
+}
+
+fn every_render_is_accepted_by_the_api_server(plane: &ControlPlane) {
+    let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/warn": "restricted"}));
+    for (group, version, plural, kind) in FOREIGN {
+        define(plane.admin(), group, version, plural, kind);
+    }
+    for case in cases() {
+        let rendered = render(plane.admin(), &namespace.name, &case.values);
+        let output = namespace.kubectl_with_stdin(&["apply", "--dry-run=server", "--filename=-"], &rendered);
+        let warnings = output.stderr.clone();
+        let accepted = output.ok().lines().filter(|line| line.ends_with("(server dry run)")).count();
+        assert_eq!(accepted, rendered.matches("\napiVersion: ").count(), "{}", case.name);
+        let is_restricted = !warnings.contains("would violate PodSecurity");
+        assert_eq!(is_restricted, !rendered.contains("hostNetwork: true"), "{}: {warnings}", case.name);
+    }
+}
+
+/// Makes a custom resource that may have any content, and waits until it is served.
+fn define(admin: &User, group: &str, version: &str, plural: &str, kind: &str) {
+    let name = format!("{plural}.{group}");
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+        },
+    });
+    admin.kubectl_with_stdin(&["apply", "--filename=-"], &definition.to_string()).ok();
+    admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", &name]).ok();
+}
+
+fn helm_lint_finds_nothing(plane: &ControlPlane) {
+    for case in cases() {
+        plane.admin().helm(&["lint", CHART, "--strict", "--values", case.values.to_str().unwrap()]).ok();
+    }
+}
+
+fn wrong_values_are_refused_with_a_reason(plane: &ControlPlane) {
+    let digest = format!("image.digest=sha256:{}", "g".repeat(64));
+    let cases = [
+        ("webhok.port=1", "additional properties 'webhok' not allowed"),
+        ("webhook.failurepolicy=Fail", "at '/webhook': additional properties 'failurepolicy' not allowed"),
+        ("webhook.failurePolicy=ignore", "must be one of 'Ignore', 'Fail'"),
+        ("webhook.timeoutSeconds=31", "maximum: got 31, want 30"),
+        ("webhook.url=http://pinstream.example", "at '/webhook/url'"),
+        ("webhook.namespaceSelector.matchExpressions[0].key=a", "missing property 'operator'"),
+        ("pin.default=on", "must be one of 'workload', 'pod', 'off'"),
+        ("pin.defualt=off", "at '/pin': additional properties 'defualt' not allowed"),
+        ("source=./streams", "at '/source'"),
+        ("kinds[0].kind=Rollout", "missing properties 'group', 'resource', 'versions', 'pointer'"),
+        ("certificates.mode=vault", "must be one of 'self', 'cert-manager', 'secret'"),
+        ("certificates.mode=secret", "at '/certificates/secret/name'"),
+        ("certificates.self.lifetime=90d", "at '/certificates/self/lifetime'"),
+        ("image.tags=1", "at '/image': additional properties 'tags' not allowed"),
+        (&digest, "at '/image/digest'"),
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("resources.limts.cpu=1", "at '/resources': additional properties 'limts' not allowed"),
+        ("probes.readiness.period=1", "at '/probes/readiness': additional properties 'period' not allowed"),
+        ("podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1"),
+        ("terminationGracePeriodSeconds=24", "requests would be cut off"),
+        ("serviceAccount.create=false", "serviceAccount.name must name an existing ServiceAccount"),
+    ];
+    for (value, reason) in cases {
+        let refusal = plane.admin().helm(&["template", CHART, "--set", value]).refused();
+        assert!(refusal.contains(reason), "{value}: {refusal}");
+    }
+}
+
+/// The webhook configuration is everybody's, hence a control plane of its own.
+fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &ControlPlane) {
+    let own = plane.another();
+    let namespace = own.namespace();
+    for server_side in ["--server-side=true", "--server-side=false"] {
+        let change = |arguments: &[&str]| namespace.helm(&[arguments, &[server_side]].concat()).ok();
+        change(&["install", "pinstream", CHART]);
+        assert_eq!(find(&namespace, &SECRET).unwrap().get("data"), None);
+        assert_eq!(bundles(&namespace), [None, None]);
+        let bundle = write_as_the_webhook(&namespace);
+
+        change(&["upgrade", "pinstream", CHART, "--set", "webhook.timeoutSeconds=5,registryHost=registry.example"]);
+        assert_eq!(find(&namespace, &CONFIGURATION).unwrap()["webhooks"][0]["timeoutSeconds"], 5);
+        assert_eq!(bundles(&namespace), [Some(bundle.clone()), Some(bundle.clone())]);
+        change(&["rollback", "pinstream", "1"]);
+        change(&["upgrade", "pinstream", CHART, "--set", "webhook.url=https://pinstream.example"]);
+        assert_eq!(bundles(&namespace), [Some(bundle.clone()), Some(bundle.clone())]);
+        assert_eq!(find(&namespace, &SECRET).unwrap()["data"]["ca.crt"], json!(bundle));
+
+        namespace.kubectl_with_stdin(&["create", "--filename=-"], STREAM).ok();
+        namespace.helm(&["uninstall", "pinstream"]).ok();
+        let selector = "--selector=app.kubernetes.io/instance=pinstream";
+        let kinds = "all,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
+                     poddisruptionbudgets,mutatingwebhookconfigurations,crd";
+        let left = namespace.kubectl(&["get", kinds, selector, "--output=name"]).ok();
+        assert_eq!(left.trim(), "customresourcedefinition.apiextensions.k8s.io/imagestreams.pinstream.dev");
+        namespace.kubectl(&["delete", "imagestream", "kept"]).ok();
+    }
+}
+
+const STREAM: &str = "{apiVersion: pinstream.dev/v1, kind: ImageStream, metadata: {name: kept}, spec: {}}";
+
+/// The CA of each webhook.
+fn bundles(user: &User) -> Vec<Option<String>> {
+    let configuration = find(user, &CONFIGURATION).unwrap();
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    webhooks.iter().map(|webhook| Some(webhook["clientConfig"]["caBundle"].as_str()?.to_owned())).collect()
+}
+
+/// Fills the Secret, and the CA of the webhooks, as somebody else than Helm. Gives back the CA.
+fn write_as_the_webhook(user: &User) -> String {
+    let path = "--output=jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let ca = user.kubectl(&["config", "view", "--raw", path]).ok();
+    let change = |words: &[&str], change: &dyn Fn(&mut Value)| {
+        let mut object = find(user, words).unwrap();
+        change(&mut object);
+        user.kubectl_with_stdin(&["replace", "--filename=-"], &object.to_string()).ok();
+    };
+    change(&SECRET, &|secret| secret["data"] = json!({"ca.crt": ca}));
+    change(&CONFIGURATION, &|configuration| {
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!(ca);
+        }
+    });
+    ca
+}
+
+fn an_upgrade_upgrades_the_custom_resource(plane: &ControlPlane) {
+    let own = plane.another();
+    let namespace = own.namespace();
+    let name = ["crd", "imagestreams.pinstream.dev"];
+    namespace.helm(&["install", "pinstream", CHART]).ok();
+    assert_eq!(find(&namespace, &name).unwrap()["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+
+    let chart = own.folder("chart");
+    copy(Path::new(CHART), &chart);
+    let file = chart.join("files/crds/imagestreams.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("ImageStreamList", "ImageStreamCollection")).unwrap();
+    namespace.helm(&["upgrade", "pinstream", chart.to_str().unwrap()]).ok();
+    assert_eq!(find(&namespace, &name).unwrap()["spec"]["names"]["listKind"], "ImageStreamCollection");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
