@@ -28,7 +28,7 @@ const READER: &str = "pinstream-test-reader";
 
 /// Installs the custom resource of the chart, and waits until it is served.
 fn install(plane: &ControlPlane) {
-    let manifest = repository("charts/pinstream/crds/imagestreams.yaml");
+    let manifest = repository("charts/pinstream/files/crds/imagestreams.yaml");
     plane.admin().kubectl(&["apply", "--server-side", "--filename", manifest.to_str().unwrap()]).ok();
     plane.admin().kubectl(&["wait", "--for=condition=Established", "crd/imagestreams.pinstream.dev"]).ok();
 }
