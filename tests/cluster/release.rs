@@ -44,10 +44,21 @@ impl<'plane> Release<'plane> {
     /// Installs the chart with these values, for the namespaces of [`Release::user_namespace`] only, and waits until
     /// Helm says that it is there.
     pub fn install(plane: &'plane ControlPlane, reach: Reach, values: &Value) -> Self {
+        Self::install_prepared(plane, reach, values, |_| ())
+    }
+
+    /// Like [`Release::install`], in a namespace that was prepared.
+    pub fn install_prepared(
+        plane: &'plane ControlPlane,
+        reach: Reach,
+        values: &Value,
+        prepare: impl FnOnce(&Namespace),
+    ) -> Self {
         if values["crds"]["install"] != true {
             install_custom_resource(plane);
         }
         let namespace = plane.namespace();
+        prepare(&namespace);
         let name = plane.unique("pinstream");
         let service = Service::start();
         let selector = format!("app.kubernetes.io/instance={name}");
@@ -151,8 +162,8 @@ fn example_streams() -> String {
     texts.join("\n---\n").replace("image.openshift.io/v1", "pinstream.dev/v1").replace("  namespace: demo\n", "")
 }
 
-/// The custom resource, as `pinstream crd` prints it.
-fn install_custom_resource(plane: &ControlPlane) {
+/// Installs the custom resource, as `pinstream crd` prints it.
+pub fn install_custom_resource(plane: &ControlPlane) {
     let printed = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream")).arg("crd").assert().success();
     let manifest = String::from_utf8(printed.get_output().stdout.clone()).unwrap();
     let admin = plane.admin();

@@ -8,6 +8,7 @@ use crate::waiting::eventually;
 
 crate::tests![
     a_release_is_upgraded_rolled_back_and_uninstalled,
+    a_secret_of_the_user_is_served,
     replicas_agree_on_one_authority,
     the_service_account_may_do_what_it_must_and_no_more,
     excluded_namespaces_are_left_alone,
@@ -43,6 +44,24 @@ fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
     // The streams stay, and nothing is in the way of Pods.
     assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), "keycloak:20.0");
     assert_eq!(namespace.get(&["imagestreams"])["items"].as_array().unwrap().len(), 3);
+}
+
+fn a_secret_of_the_user_is_served(plane: &ControlPlane) {
+    let folder = plane.folder("own-certificate");
+    let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
+    certs.args(["certs", "localhost", "--out"]).arg(&folder).assert().success();
+    let at = |file: &str| folder.join(file).display().to_string();
+    let values = json!({"certificates": {"mode": "secret",
+        "secret": {"name": "own", "caBundle": std::fs::read_to_string(at("ca.crt")).unwrap()}}});
+    let release = Release::install_prepared(plane, Reach::Url, &values, |namespace| {
+        let (certificate, key) = (format!("--cert={}", at("tls.crt")), format!("--key={}", at("tls.key")));
+        namespace.kubectl(&["create", "secret", "tls", "own", &certificate, &key]).ok();
+    });
+    release.working_namespace(&json!({}));
+    // Who is given a certificate need not see a Secret nor write a webhook configuration.
+    let account = plane.service_account(&release.namespace.name, &release.name);
+    account.kubectl(&["get", "secret", "own"]).refused();
+    account.kubectl(&["get", "mutatingwebhookconfiguration", &release.name]).refused();
 }
 
 fn replicas_agree_on_one_authority(plane: &ControlPlane) {

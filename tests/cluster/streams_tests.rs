@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::pinstream::Pinstream;
+use crate::release::install_custom_resource;
 use crate::user::User;
 use crate::waiting::eventually;
 
@@ -27,12 +28,6 @@ crate::tests![
 const READER: &str = "pinstream-test-reader";
 
 /// Installs the custom resource of the chart, and waits until it is served.
-fn install(plane: &ControlPlane) {
-    let manifest = repository("charts/pinstream/files/crds/imagestreams.yaml");
-    plane.admin().kubectl(&["apply", "--server-side", "--filename", manifest.to_str().unwrap()]).ok();
-    plane.admin().kubectl(&["wait", "--for=condition=Established", "crd/imagestreams.pinstream.dev"]).ok();
-}
-
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -130,7 +125,7 @@ fn delete(user: &User, group: &str, namespace: &str, name: &str) {
 }
 
 fn columns_are_shown(plane: &ControlPlane) {
-    install(plane);
+    install_custom_resource(plane);
     let namespace = plane.namespace();
     let mut app = stream("pinstream.dev", "app", 'a');
     app["status"]["dockerImageRepository"] = "r.io/demo/app".into();
@@ -150,7 +145,7 @@ fn columns_are_shown(plane: &ControlPlane) {
 }
 
 fn invalid_streams_are_refused_with_a_reason(plane: &ControlPlane) {
-    install(plane);
+    install_custom_resource(plane);
     let namespace = plane.namespace();
     let tag = |tag: Value| json!({"tags": [tag]});
     let from = |kind: &str, name: &str| json!({"kind": kind, "name": name});
@@ -214,7 +209,7 @@ fn streams_in(value: &Value, found: &mut Vec<Value>) {
 }
 
 fn streams_that_openshift_wrote_are_taken_and_given_back_unchanged(plane: &ControlPlane) {
-    install(plane);
+    install_custom_resource(plane);
     let namespace = plane.namespace();
     let mut recorded = Vec::new();
     for file in ["writes.json", "admission-with-registry.json", "admission-without-registry.json"] {
@@ -228,39 +223,37 @@ fn streams_that_openshift_wrote_are_taken_and_given_back_unchanged(plane: &Contr
         assert!(recorded.len() >= before + 9, "{file}");
     }
     for (number, mut manifest) in recorded.into_iter().enumerate() {
+        let name = format!("recorded-{number}");
         manifest["apiVersion"] = "pinstream.dev/v1".into();
         manifest["metadata"]["namespace"] = namespace.name.as_str().into();
-        let name = format!("recorded-{number}");
         manifest["metadata"]["name"] = name.as_str().into();
-        // As a user would: kubectl refuses fields that it does not know.
+        let path = path("pinstream.dev", &namespace.name);
+        // By kubectl as users do it, and otherwise as kubectl does it: unknown fields are refused.
         if number % 10 == 0 {
             namespace.kubectl_with_stdin(&["create", "--filename=-"], &manifest.to_string()).ok();
         } else {
-            let path = format!("{}?fieldValidation=Strict", path("pinstream.dev", &namespace.name));
             manifest["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-            namespace.post(&path, &manifest).ok();
+            namespace.post(&format!("{path}?fieldValidation=Strict"), &manifest).ok();
         }
-        for field in ["resourceVersion", "uid"] {
-            manifest["metadata"].as_object_mut().unwrap().remove(field);
-        }
-        let path = format!("{}/{name}", path("pinstream.dev", &namespace.name));
         if number % 10 == 0 {
+            for field in ["resourceVersion", "uid"] {
+                manifest["metadata"].as_object_mut().unwrap().remove(field);
+            }
             let arguments = ["replace", "--subresource=status", "--filename=-"];
             namespace.kubectl_with_stdin(&arguments, &manifest.to_string()).ok();
         } else {
-            let status = json!({"status": manifest["status"]});
-            namespace.ask(&Method::PATCH, &format!("{path}/status"), Some(&status)).unwrap().ok();
+            let mut stored = namespace.ask(&Method::GET, &format!("{path}/{name}"), None).unwrap().ok();
+            stored["status"] = manifest["status"].clone();
+            let path = format!("{path}/{name}/status?fieldValidation=Strict");
+            namespace.ask(&Method::PUT, &path, Some(&stored)).unwrap().ok();
         }
-        let stored = namespace.ask(&Method::GET, &path, None).unwrap().ok();
-        assert_eq!(stored["spec"], manifest["spec"], "spec of {manifest}");
-        if number % 10 == 0 {
-            assert_eq!(stored["status"], manifest["status"], "status of {manifest}");
-        }
+        let stored = namespace.ask(&Method::GET, &format!("{path}/{name}"), None).unwrap().ok();
+        assert_eq!((&stored["spec"], &stored["status"]), (&manifest["spec"], &manifest["status"]), "{manifest}");
     }
 }
 
 fn streams_are_followed_as_they_come_change_and_go(plane: &ControlPlane) {
-    install(plane);
+    install_custom_resource(plane);
     let namespace = plane.namespace();
     let user = reader(plane, &namespace.name);
     create(&namespace, &stream("pinstream.dev", "first", 'a'));
@@ -301,7 +294,7 @@ fn the_webhook_waits_for_rights_and_resource_and_outlives_the_api_server(plane: 
         logs("the cluster has no imagestreams.pinstream.dev; install the custom resource: pinstream crd |")
     });
     assert!(!webhook.is_ready());
-    install(plane);
+    install_custom_resource(plane);
     eventually("it is ready", || webhook.is_ready());
 
     create(&namespace, &stream("pinstream.dev", "stays", 'a'));
@@ -318,7 +311,11 @@ fn the_webhook_waits_for_rights_and_resource_and_outlives_the_api_server(plane: 
     assert_eq!(webhook.server.metric("pinstream_source_synced"), Some(0.0));
 
     plane.start_api_server();
-    delete(&namespace, "pinstream.dev", &namespace.name, "goes");
+    // For a moment it refuses: its storage is being made ready.
+    let goes = format!("{}/goes", path("pinstream.dev", &namespace.name));
+    eventually("the API server takes a deletion", || {
+        namespace.ask(&Method::DELETE, &goes, None).is_ok_and(|answer| answer.status == 200)
+    });
     create(&namespace, &stream("pinstream.dev", "comes", 'c'));
     eventually("what happened meanwhile is known", || {
         resolve("comes:1") == image('c') && resolve("goes:1") == "goes:1"
@@ -342,7 +339,7 @@ fn install_openshift(plane: &ControlPlane) {
 
 fn openshift_streams_are_preferred_and_a_bad_one_keeps_its_last_good_version(plane: &ControlPlane) {
     let plane = &plane.another();
-    install(plane);
+    install_custom_resource(plane);
     install_openshift(plane);
     let namespace = plane.namespace();
     let user = reader(plane, &namespace.name);
