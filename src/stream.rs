@@ -1,5 +1,6 @@
 //! What an image stream is and what its tags mean. Pure: no clock, no I/O, no cluster.
 
+pub mod history;
 pub mod pullspec;
 pub mod types;
 
