@@ -54,20 +54,16 @@ pub fn add(status: &mut Status, tag: &str, event: TagEvent) -> Added {
 /// the same generation stays as it is.
 pub fn set_condition(status: &mut Status, tag: &str, condition: TagCondition) -> bool {
     let events = entry(status, tag);
-    match events.conditions.iter_mut().find(|known| known.kind == condition.kind) {
-        Some(known) => {
-            let same = (&known.status, &known.reason, &known.message, known.generation)
-                == (&condition.status, &condition.reason, &condition.message, condition.generation);
-            if !same {
-                *known = condition;
-            }
-            !same
-        }
-        None => {
-            events.conditions.push(condition);
-            true
-        }
+    let Some(known) = events.conditions.iter_mut().find(|known| known.kind == condition.kind) else {
+        events.conditions.push(condition);
+        return true;
+    };
+    let same = (&known.status, &known.reason, &known.message, known.generation)
+        == (&condition.status, &condition.reason, &condition.message, condition.generation);
+    if !same {
+        *known = condition;
     }
+    !same
 }
 
 /// Takes away what stands against a tag. Says whether there was anything.
