@@ -9,11 +9,11 @@ use kube::core::Request;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::table::{Key, Object, key};
+use super::table::Object;
 use crate::crd::{self, PLURAL};
 use crate::index::IndexedStream;
-use crate::stream::ImageStream;
 use crate::stream::types::Metadata;
+use crate::stream::{ImageStream, Key};
 
 /// A resource that image streams are served as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ struct ItemMetadata {
 impl Item {
     /// Which stream it is.
     pub(super) fn key(&self) -> Key {
-        key(&self.metadata.namespace, &self.metadata.name)
+        Key::new(&self.metadata.namespace, &self.metadata.name)
     }
 
     /// Its version, where a watch that has brought it is.
@@ -136,7 +136,7 @@ mod tests {
                 "metadata": {"name": "app", "namespace": "demo", "managedFields": [{"manager": "m"}]},
                 "spec": {"lookupPolicy": {"local": true}, "tags": [{"name": "1", "annotations": null}]},
                 "status": {"dockerImageRepository": "", "tags": [{"tag": "2", "items": null}]}}));
-            assert_eq!(object.key, key("demo", "app"));
+            assert_eq!(object.key, Key::new("demo", "app"));
             let stream = object.content.unwrap();
             assert!(stream.local_lookup() && stream.tag("1").is_some() && stream.tag("2").is_some());
             assert_eq!((stream.namespace(), stream.name()), ("demo", "app"));

@@ -4,25 +4,10 @@
 //! arrive.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use crate::index::{IndexedStream, Snapshot};
-
-/// What identifies a stream in a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// Namespace.
-    pub namespace: Box<str>,
-    /// Name.
-    pub name: Box<str>,
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+use crate::stream::Key;
 
 /// An object that was read: reduced at once, or the reason why it cannot be.
 #[derive(Debug)]
@@ -69,7 +54,7 @@ impl Table {
     /// The list has ended: what it did not bring is gone. Says which bad objects are gone with it.
     pub fn end_list(&mut self) -> Vec<News> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
-        let streams = self.snapshot.streams().map(|stream| key(stream.namespace(), stream.name()));
+        let streams = self.snapshot.streams().map(|stream| Key::new(stream.namespace(), stream.name()));
         let known: HashSet<Key> = streams.chain(self.problems.keys().cloned()).collect();
         known.difference(&listed).filter_map(|key| self.delete(key)).collect()
     }
@@ -124,12 +109,6 @@ impl Table {
     }
 }
 
-/// The key of a namespace and a name.
-#[must_use]
-pub fn key(namespace: &str, name: &str) -> Key {
-    Key { namespace: namespace.into(), name: name.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -140,11 +119,11 @@ mod tests {
         let tags: Vec<_> = (0..tags).map(|tag| json!({"name": tag.to_string()})).collect();
         let stream = json!({"metadata": {"namespace": "demo", "name": name}, "spec": {"tags": tags}});
         let stream = serde_json::from_value(stream).unwrap();
-        Object { key: key("demo", name), content: Ok(IndexedStream::new(&stream, None)) }
+        Object { key: Key::new("demo", name), content: Ok(IndexedStream::new(&stream, None)) }
     }
 
     fn bad(name: &str, reason: &str) -> Object {
-        Object { key: key("demo", name), content: Err(reason.to_owned()) }
+        Object { key: Key::new("demo", name), content: Err(reason.to_owned()) }
     }
 
     fn listed(table: &mut Table, objects: Vec<Object>) -> Vec<News> {
@@ -168,7 +147,7 @@ mod tests {
 
         assert_eq!(table.apply(good("b", 4)), None);
         assert_eq!(table.apply(good("c", 1)), None);
-        assert_eq!(table.delete(&key("demo", "a")), None);
+        assert_eq!(table.delete(&Key::new("demo", "a")), None);
         let changed = table.take_changed().unwrap();
         assert_eq!((changed.stream_count(), changed.tag_count()), (2, 5));
         assert_eq!(names(&table), ["b", "c"]);
@@ -182,7 +161,7 @@ mod tests {
         listed(&mut table, vec![good("a", 1)]);
         table.apply(good("a", 1));
         table.apply(bad("b", "wrong"));
-        table.delete(&key("demo", "none"));
+        table.delete(&Key::new("demo", "none"));
         assert!(table.take_changed().is_none());
     }
 
@@ -191,7 +170,7 @@ mod tests {
         let mut table = Table::default();
         listed(&mut table, vec![good("a", 1), good("b", 1), bad("c", "wrong")]);
         let news = listed(&mut table, vec![good("b", 2)]);
-        assert_eq!(news, [News::Solved(key("demo", "c"))]);
+        assert_eq!(news, [News::Solved(Key::new("demo", "c"))]);
         assert_eq!((names(&table), table.problem_count()), (vec!["b"], 0));
         assert_eq!(table.take_changed().map(|snapshot| snapshot.tag_count()), Some(2));
     }
@@ -212,17 +191,17 @@ mod tests {
         let mut table = Table::default();
         listed(&mut table, vec![good("a", 3)]);
         let reason = || "wrong".to_owned();
-        let news = News::Bad { key: key("demo", "a"), reason: reason(), is_kept: true };
+        let news = News::Bad { key: Key::new("demo", "a"), reason: reason(), is_kept: true };
         assert_eq!(table.apply(bad("a", "wrong")), Some(news));
         assert_eq!((table.snapshot().tag_count(), table.problem_count()), (3, 1));
         assert_eq!(table.apply(bad("a", "wrong")), None, "said once");
         assert_eq!(listed(&mut table, vec![bad("a", "wrong")]), []);
         assert_eq!((table.snapshot().tag_count(), table.problem_count()), (3, 1));
 
-        assert_eq!(table.apply(good("a", 2)), Some(News::Solved(key("demo", "a"))));
+        assert_eq!(table.apply(good("a", 2)), Some(News::Solved(Key::new("demo", "a"))));
         assert_eq!((table.snapshot().tag_count(), table.problem_count()), (2, 0));
         table.apply(bad("a", "worse"));
-        assert_eq!(table.delete(&key("demo", "a")), Some(News::Solved(key("demo", "a"))));
+        assert_eq!(table.delete(&Key::new("demo", "a")), Some(News::Solved(Key::new("demo", "a"))));
         assert_eq!((table.snapshot().stream_count(), table.problem_count()), (0, 0));
     }
 
@@ -230,9 +209,9 @@ mod tests {
     fn object_that_was_never_good_is_named_and_left_out() {
         let mut table = Table::default();
         let news = listed(&mut table, vec![bad("a", "wrong"), good("b", 1)]);
-        assert_eq!(news, [News::Bad { key: key("demo", "a"), reason: "wrong".to_owned(), is_kept: false }]);
+        assert_eq!(news, [News::Bad { key: Key::new("demo", "a"), reason: "wrong".to_owned(), is_kept: false }]);
         assert_eq!(names(&table), ["b"]);
-        let worse = News::Bad { key: key("demo", "a"), reason: "worse".to_owned(), is_kept: false };
+        let worse = News::Bad { key: Key::new("demo", "a"), reason: "worse".to_owned(), is_kept: false };
         assert_eq!(table.apply(bad("a", "worse")), Some(worse));
     }
 }

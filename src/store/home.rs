@@ -1,0 +1,105 @@
+//! Where streams are written: one object at a time, and never over a change that was not seen.
+//!
+//! One trait for a cluster and a directory; whoever writes streams writes through it. Must not decide what is written.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use crate::image::Image;
+use crate::registry::Keyring;
+use crate::stream::{ImageStream, Key};
+
+/// A stream as it is stored now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The whole object, its namespace filled in.
+    pub stream: ImageStream,
+    /// Which version of it this is, in the store's own words. Equal versions have equal content.
+    pub version: String,
+}
+
+impl Stored {
+    /// Which stream it is.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let metadata = &self.stream.metadata;
+        Key::new(metadata.namespace.as_deref().unwrap_or("default"), &metadata.name)
+    }
+}
+
+/// Why something was not read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HomeError {
+    /// The object was changed since it was read: read it again and decide again.
+    #[error("{0} was changed meanwhile")]
+    Conflict(Key),
+    /// The object is not there, or not any more.
+    #[error("there is no image stream {0}")]
+    Gone(Key),
+    /// The store refuses, and will again: what is written is wrong, or a right is missing.
+    #[error("{0}")]
+    Refused(String),
+    /// The store does not answer, or cannot write now. Later it may.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What happened to a stream that its owner should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A tag points to another image than before.
+    Moved {
+        /// The tag.
+        tag: String,
+        /// Pull spec of the image.
+        image: String,
+    },
+    /// A tag, or the repository if there is none, could not be imported.
+    Failed {
+        /// The tag.
+        tag: Option<String>,
+        /// One word for programs.
+        reason: String,
+        /// A sentence for people.
+        message: String,
+    },
+    /// A tag that could not be imported was.
+    Recovered {
+        /// The tag.
+        tag: String,
+    },
+}
+
+/// A change of the streams, in the order in which the store saw them.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A stream is there, new or changed. At the start, every stream there is.
+    Applied(Box<ImageStream>),
+    /// A stream is gone.
+    Deleted(Key),
+    /// All streams there are have been told: those not told since the last `Listed` are gone.
+    Listed,
+}
+
+/// Where streams are read one by one and written.
+pub trait Home: Send + Sync + 'static {
+    /// The stream as it is now, `None` if there is none.
+    fn read(&self, key: &Key) -> impl Future<Output = Result<Option<Stored>, HomeError>> + Send;
+
+    /// Writes what differs between `before` and `after`, spec or status or both, if `before` is still what is stored.
+    ///
+    /// If both differ and the second of two writes fails, the first stays: the caller reads again and goes on.
+    fn write(&self, before: &Stored, after: &ImageStream) -> impl Future<Output = Result<Stored, HomeError>> + Send;
+
+    /// Keeps what is known of images. Those that are kept already stay as they are.
+    fn keep_images(&self, images: &[Image]) -> impl Future<Output = Result<(), HomeError>> + Send;
+
+    /// The credentials with which images of this namespace are imported, and no other namespace's.
+    fn keyring(&self, namespace: &str) -> impl Future<Output = Result<Keyring, HomeError>> + Send;
+
+    /// Digests of images that run in the namespace, as far as that can be told.
+    fn images_in_use(&self, namespace: &str) -> impl Future<Output = BTreeSet<String>> + Send;
+
+    /// Tells the owner of a stream what happened to it. Never fails: who cannot be told is not.
+    fn tell(&self, stream: &Stored, news: &[News]) -> impl Future<Output = ()> + Send;
+}
