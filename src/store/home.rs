@@ -7,6 +7,7 @@ use std::future::Future;
 
 use crate::image::Image;
 use crate::registry::Keyring;
+pub use crate::stream::outcome::News;
 use crate::stream::{ImageStream, Key};
 
 /// A stream as it is stored now.
@@ -42,32 +43,6 @@ pub enum HomeError {
     /// The store does not answer, or cannot write now. Later it may.
     #[error("{0}")]
     Unavailable(String),
-}
-
-/// What happened to a stream that its owner should hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// A tag points to another image than before.
-    Moved {
-        /// The tag.
-        tag: String,
-        /// Pull spec of the image.
-        image: String,
-    },
-    /// A tag, or the repository if there is none, could not be imported.
-    Failed {
-        /// The tag.
-        tag: Option<String>,
-        /// One word for programs.
-        reason: String,
-        /// A sentence for people.
-        message: String,
-    },
-    /// A tag that could not be imported was.
-    Recovered {
-        /// The tag.
-        tag: String,
-    },
 }
 
 /// A change of the streams, in the order in which the store saw them.
