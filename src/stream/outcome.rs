@@ -204,7 +204,7 @@ mod tests {
     use crate::stream::types::ImportMode;
 
     fn digest(number: u8) -> String {
-        format!("sha256:{:064x}", number)
+        format!("sha256:{number:064x}")
     }
 
     fn stream(items: &[u8], failure: Option<&str>) -> ImageStream {
