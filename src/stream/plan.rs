@@ -63,7 +63,8 @@ pub fn need(stream: &ImageStream, tag: &SpecTag) -> Option<Need> {
     }
     let generation = tag.generation.unwrap_or_default();
     let events = stream.status.tag(&tag.name);
-    if generation > observed(events) || events.is_none() {
+    let is_tried = events.is_some_and(|events| !events.items.is_empty() || events.failure().is_some());
+    if generation > observed(events) || !is_tried {
         return Some(Need::Asked);
     }
     if events.is_some_and(|events| events.failure().is_some()) {

@@ -1,0 +1,497 @@
+//! When each tag is to be imported next. Pure: times are durations since some beginning, chance is an argument.
+//!
+//! What was asked for comes at once, what failed comes again after waits that double, the schedule comes at its
+//! interval. Must not know how importing is done.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::stream::plan::{self, Need};
+use crate::stream::types::SpecTag;
+use crate::stream::{ImageStream, Key};
+
+/// In place of a tag: the stream itself, whose tags are to be numbered, copied or listed.
+pub const WHOLE_STREAM: &str = "";
+/// The first wait after a failure.
+pub const RETRY_FIRST: Duration = Duration::from_secs(30);
+/// The longest wait after a failure.
+pub const RETRY_LONGEST: Duration = Duration::from_mins(15);
+/// Scheduled imports that may come at once after a quiet time.
+const BURST_SECONDS: f64 = 10.0;
+
+/// How often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// Between two scheduled imports of a tag; each time shortened or lengthened by chance by up to a tenth.
+    pub interval: Duration,
+    /// How many scheduled imports there may be in a minute.
+    pub scheduled_per_minute: u32,
+}
+
+/// How an import ended, as far as the next one is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done.
+    Done,
+    /// The tag was changed meanwhile: look again at once.
+    Again,
+    /// It failed: try again, not before that time at least if there is one.
+    Later(Option<Duration>),
+    /// It failed, and would again: wait until the tag is changed.
+    Never,
+}
+
+/// What is due for one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The stream.
+    pub key: Key,
+    /// Its tags, and perhaps [`WHOLE_STREAM`].
+    pub tags: Vec<String>,
+}
+
+/// How many tags are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    /// Asked for and not imported yet.
+    pub pending: usize,
+    /// The newest import failed.
+    pub failed: usize,
+    /// Imported, and looked at again and again.
+    pub scheduled: usize,
+    /// Imported once and for all.
+    pub imported: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None`: not before the tag is changed.
+    at: Option<Duration>,
+    need: Need,
+    generation: i64,
+    tries: u32,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    entries: BTreeMap<Box<str>, Entry>,
+    /// Importable tags that need nothing.
+    imported: usize,
+    is_running: bool,
+}
+
+type Slot = (Duration, Arc<Key>, Box<str>);
+
+/// The next import of every tag that has one.
+#[derive(Debug)]
+pub struct Agenda {
+    rules: Rules,
+    streams: HashMap<Arc<Key>, Stream>,
+    /// What was asked for or failed.
+    urgent: BTreeSet<Slot>,
+    /// What is on schedule.
+    routine: BTreeSet<Slot>,
+    /// How many scheduled imports may come now, and since when that holds.
+    budget: (f64, Duration),
+}
+
+impl Agenda {
+    /// An empty one.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        let budget = (f64::from(rules.scheduled_per_minute) / 60.0 * BURST_SECONDS, Duration::ZERO);
+        Self { rules, streams: HashMap::new(), urgent: BTreeSet::new(), routine: BTreeSet::new(), budget }
+    }
+
+    /// A stream is there, new or changed. `random` is any number, another for each call.
+    pub fn apply(&mut self, stream: &ImageStream, now: Duration, random: u64) {
+        let key = Key::new(stream.metadata.namespace.as_deref().unwrap_or("default"), &stream.metadata.name);
+        let key = self.streams.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
+        let mut before = self.take(&key);
+        let mut after = Stream { is_running: before.is_running, ..Stream::default() };
+        let whole = needs_settling(stream).then_some((WHOLE_STREAM, Need::Asked, 0));
+        let tags = stream.spec.tags.iter().filter_map(|tag| {
+            let need = plan::need(stream, tag)?;
+            Some((tag.name.as_str(), need, tag.generation.unwrap_or_default()))
+        });
+        for (number, (tag, need, generation)) in whole.into_iter().chain(tags).enumerate() {
+            let known = before
+                .entries
+                .remove(tag)
+                .filter(|known| known.generation == generation && (need != Need::Asked || known.need == Need::Asked));
+            let random = spread(random, number);
+            let entry = match known {
+                Some(known) => Entry { need, ..known },
+                None => self.entry(need, generation, now, random),
+            };
+            after.entries.insert(tag.into(), entry);
+        }
+        let importable = stream.spec.tags.iter().filter(|tag| plan::is_importable(tag)).count();
+        let in_need = after.entries.keys().filter(|tag| &***tag != WHOLE_STREAM).count();
+        after.imported = importable.saturating_sub(in_need);
+        self.put(key, after);
+    }
+
+    /// A stream is gone.
+    pub fn delete(&mut self, key: &Key) {
+        self.take(key);
+    }
+
+    /// Takes out what is due first, all that is due of one stream. That stream is not given again until it is finished.
+    pub fn next(&mut self, now: Duration) -> Option<Due> {
+        self.refill(now);
+        let is_due =
+            |slots: &BTreeSet<Slot>| slots.first().filter(|slot| slot.0 <= now).map(|slot| Arc::clone(&slot.1));
+        let may_be_routine = self.budget.0 >= 1.0;
+        let key = is_due(&self.urgent).or_else(|| is_due(&self.routine).filter(|_| may_be_routine))?;
+        let mut stream = self.take(&key);
+        stream.is_running = true;
+        let mut tags = Vec::new();
+        for (tag, entry) in stream.entries.iter().filter(|(_, entry)| entry.at.is_some_and(|at| at <= now)) {
+            if entry.need == Need::Scheduled {
+                if self.budget.0 < 1.0 {
+                    continue;
+                }
+                self.budget.0 -= 1.0;
+            }
+            tags.push(tag.to_string());
+        }
+        let due = Due { key: (*key).clone(), tags };
+        self.put(key, stream);
+        Some(due)
+    }
+
+    /// What was taken out is done, each tag with its verdict. What the stream looks like now is told by
+    /// [`apply`](Self::apply), before or after.
+    pub fn finish(&mut self, key: &Key, verdicts: &[(String, Verdict)], now: Duration, random: u64) {
+        let Some((key, _)) = self.streams.get_key_value(key) else { return };
+        let key = Arc::clone(key);
+        let mut stream = self.take(&key);
+        stream.is_running = false;
+        for (number, (tag, verdict)) in verdicts.iter().enumerate() {
+            let Some(entry) = stream.entries.get_mut(tag.as_str()) else { continue };
+            let random = spread(random, number);
+            match verdict {
+                Verdict::Done if entry.need == Need::Scheduled => {
+                    entry.tries = 0;
+                    entry.at = Some(now + around(self.rules.interval, random));
+                }
+                Verdict::Done => {
+                    stream.entries.remove(tag.as_str());
+                }
+                Verdict::Never => entry.at = None,
+                Verdict::Again => {
+                    entry.at = Some(now + retry(entry.tries, random) / 100);
+                    entry.tries += 1;
+                }
+                Verdict::Later(least) => {
+                    entry.at = Some(now + retry(entry.tries, random).max(least.unwrap_or_default()));
+                    entry.tries += 1;
+                }
+            }
+        }
+        self.put(key, stream);
+    }
+
+    /// When there will be something to take out, if nothing changes.
+    #[must_use]
+    pub fn wake(&self) -> Option<Duration> {
+        let urgent = self.urgent.first().map(|slot| slot.0);
+        let missing = (1.0 - self.budget.0).max(0.0) * 60.0 / f64::from(self.rules.scheduled_per_minute.max(1));
+        let refilled = self.budget.1 + Duration::from_secs_f64(missing);
+        let routine = self.routine.first().map(|slot| slot.0.max(refilled));
+        urgent.into_iter().chain(routine).min()
+    }
+
+    /// How many tags are due and not taken out yet.
+    #[must_use]
+    pub fn backlog(&self, now: Duration) -> usize {
+        let is_due = |slot: &&Slot| slot.0 <= now;
+        self.urgent.iter().take_while(is_due).count() + self.routine.iter().take_while(is_due).count()
+    }
+
+    /// For how long the scheduled import that waits longest has been due.
+    #[must_use]
+    pub fn overdue(&self, now: Duration) -> Duration {
+        self.routine.first().map_or(Duration::ZERO, |slot| now.saturating_sub(slot.0))
+    }
+
+    /// How many tags are in which state.
+    #[must_use]
+    pub fn states(&self) -> States {
+        let mut states = States::default();
+        for stream in self.streams.values() {
+            states.imported += stream.imported;
+            for (tag, entry) in &stream.entries {
+                match entry.need {
+                    _ if &**tag == WHOLE_STREAM => {}
+                    Need::Asked => states.pending += 1,
+                    Need::Failed => states.failed += 1,
+                    Need::Scheduled => states.scheduled += 1,
+                }
+            }
+        }
+        states
+    }
+
+    fn entry(&self, need: Need, generation: i64, now: Duration, random: u64) -> Entry {
+        let (at, tries) = match need {
+            Need::Asked => (now, 0),
+            // It failed before this process knew of it.
+            Need::Failed => (now + retry(0, random), 1),
+            // Nobody knows when it was looked at last; all of them together should not be looked at now.
+            Need::Scheduled => (now + share(self.rules.interval, random), 0),
+        };
+        Entry { at: Some(at), need, generation, tries }
+    }
+
+    fn refill(&mut self, now: Duration) {
+        let rate = f64::from(self.rules.scheduled_per_minute) / 60.0;
+        let gained = now.saturating_sub(self.budget.1).as_secs_f64() * rate;
+        self.budget = ((self.budget.0 + gained).min((rate * BURST_SECONDS).max(1.0)), now);
+    }
+
+    /// Takes a stream out of everything; an empty one if it is not known.
+    fn take(&mut self, key: &Key) -> Stream {
+        let Some((key, stream)) = self.streams.remove_entry(key) else { return Stream::default() };
+        for (tag, entry) in &stream.entries {
+            if let Some(at) = entry.at {
+                let slot = (at, Arc::clone(&key), tag.clone());
+                self.urgent.remove(&slot);
+                self.routine.remove(&slot);
+            }
+        }
+        stream
+    }
+
+    fn put(&mut self, key: Arc<Key>, stream: Stream) {
+        for (tag, entry) in stream.entries.iter().filter(|_| !stream.is_running) {
+            let slots = if entry.need == Need::Scheduled { &mut self.routine } else { &mut self.urgent };
+            if let Some(at) = entry.at {
+                slots.insert((at, Arc::clone(&key), tag.clone()));
+            }
+        }
+        self.streams.insert(key, stream);
+    }
+}
+
+/// The stream has tags without a number, tags that are copied from others and were not yet, or a repository whose tags
+/// are not known yet.
+fn needs_settling(stream: &ImageStream) -> bool {
+    let is_unsettled = |tag: &SpecTag| {
+        let generation = tag.generation.unwrap_or_default();
+        let is_copied = tag.from.is_some() && !plan::is_importable(tag);
+        generation == 0 || is_copied && generation > crate::stream::history::observed(stream.status.tag(&tag.name))
+    };
+    plan::repository(stream).is_some() || stream.spec.tags.iter().any(is_unsettled)
+}
+
+/// The wait after so many tries that failed before.
+fn retry(tries: u32, random: u64) -> Duration {
+    around(RETRY_FIRST.saturating_mul(2_u32.saturating_pow(tries)).min(RETRY_LONGEST), random).min(RETRY_LONGEST)
+}
+
+/// Nine to eleven tenths of it.
+fn around(duration: Duration, random: u64) -> Duration {
+    duration * 9 / 10 + share(duration / 5, random)
+}
+
+/// Something between nothing and all of it.
+fn share(duration: Duration, random: u64) -> Duration {
+    duration.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX))
+}
+
+/// Another number for each of several.
+fn spread(random: u64, number: usize) -> u64 {
+    let number = u64::try_from(number).unwrap_or_default();
+    random.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_mins(15);
+    const RULES: Rules = Rules { interval: INTERVAL, scheduled_per_minute: 60_000 };
+
+    /// A stream with one tag: generation of the spec, of its newest entry, of its failure.
+    fn stream(name: &str, generation: i64, item: Option<i64>, failure: Option<i64>, scheduled: bool) -> ImageStream {
+        let items: Vec<Value> = item
+            .map(|generation| json!({"dockerImageReference": "a", "image": "sha256:1", "generation": generation}))
+            .into_iter()
+            .collect();
+        let conditions: Vec<Value> = failure
+            .map(|generation| json!({"type": "ImportSuccess", "status": "False", "generation": generation}))
+            .into_iter()
+            .collect();
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "demo"},
+            "spec": {"tags": [{"name": "1", "generation": generation, "importPolicy": {"scheduled": scheduled},
+                "from": {"kind": "DockerImage", "name": "q.io/a:1"}}]},
+            "status": {"tags": [{"tag": "1", "items": items, "conditions": conditions}]}}))
+        .unwrap()
+    }
+
+    fn due(agenda: &mut Agenda, now: Duration) -> Option<Vec<String>> {
+        agenda.next(now).map(|due| due.tags)
+    }
+
+    fn finish(agenda: &mut Agenda, verdict: Verdict, now: Duration) {
+        agenda.finish(&Key::new("demo", "app"), &[("1".to_owned(), verdict)], now, 7 << 60);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_due_at_once_and_once() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, Some(1), None, false), SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]));
+        assert_eq!(due(&mut agenda, SECOND), None);
+        agenda.apply(&stream("app", 2, Some(2), None, false), SECOND, 0);
+        finish(&mut agenda, Verdict::Done, SECOND);
+        assert_eq!((agenda.wake(), agenda.states()), (None, States { imported: 1, ..States::default() }));
+    }
+
+    #[test]
+    fn change_while_it_runs_is_due_afterwards() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        agenda.next(SECOND).unwrap();
+        agenda.apply(&stream("app", 3, Some(2), None, false), SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), None);
+        agenda.finish(&Key::new("demo", "app"), &[], SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]));
+    }
+
+    #[test]
+    fn failure_comes_again_after_waits_that_double_up_to_a_limit() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        let (mut now, mut waits) = (SECOND, Vec::new());
+        for _ in 0..8 {
+            agenda.next(now).unwrap();
+            agenda.apply(&stream("app", 2, None, Some(2), false), now, 0);
+            finish(&mut agenda, Verdict::Later(None), now);
+            let next = agenda.wake().unwrap();
+            waits.push(next.saturating_sub(now).as_secs());
+            now = next;
+        }
+        let expected = [30_u64, 60, 120, 240, 480, 900, 900, 900];
+        for (wait, expected) in waits.iter().zip(expected) {
+            assert!((expected * 9 / 10..=expected * 11 / 10).contains(wait), "{waits:?}");
+        }
+        agenda.next(now).unwrap();
+        agenda.apply(&stream("app", 2, Some(2), None, true), now, 0);
+        finish(&mut agenda, Verdict::Done, now);
+        let wait = agenda.wake().unwrap().saturating_sub(now);
+        assert!(wait >= INTERVAL * 9 / 10 && wait <= INTERVAL * 11 / 10, "{wait:?}");
+    }
+
+    #[test]
+    fn registry_that_asks_for_patience_gets_it() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        agenda.next(SECOND).unwrap();
+        finish(&mut agenda, Verdict::Later(Some(Duration::from_hours(2))), SECOND);
+        assert_eq!(agenda.wake(), Some(SECOND + Duration::from_hours(2)));
+    }
+
+    #[test]
+    fn what_is_refused_for_good_waits_for_a_change() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        agenda.next(SECOND).unwrap();
+        agenda.apply(&stream("app", 2, None, Some(2), false), SECOND, 0);
+        finish(&mut agenda, Verdict::Never, SECOND);
+        agenda.apply(&stream("app", 2, None, Some(2), false), SECOND, 0);
+        assert_eq!((agenda.wake(), agenda.states().failed), (None, 1));
+        agenda.apply(&stream("app", 3, None, Some(2), false), SECOND, 0);
+        assert!(due(&mut agenda, SECOND).is_some());
+    }
+
+    #[test]
+    fn deleted_stream_is_never_due() {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        agenda.delete(&Key::new("demo", "app"));
+        assert_eq!(agenda.next(SECOND), None);
+        finish(&mut agenda, Verdict::Later(None), SECOND);
+        assert_eq!((agenda.wake(), agenda.states()), (None, States::default()));
+    }
+
+    #[test]
+    fn schedule_is_spread_and_bounded_in_each_minute() {
+        let mut agenda = Agenda::new(Rules { interval: INTERVAL, scheduled_per_minute: 600 });
+        for number in 0..10_000_u64 {
+            let stream = stream(&format!("app-{number}"), 1, Some(1), None, true);
+            agenda.apply(&stream, Duration::ZERO, number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+        assert_eq!(agenda.states().scheduled, 10_000);
+        let mut per_minute = Vec::new();
+        for minute in 0..20_u64 {
+            let mut count = 0;
+            for second in 0..60 {
+                let now = Duration::from_secs(minute * 60 + second);
+                while let Some(due) = agenda.next(now) {
+                    count += due.tags.len();
+                    agenda.finish(&due.key, &[("1".to_owned(), Verdict::Done)], now, count as u64 * 0x9e37_79b9_7f4a);
+                }
+            }
+            per_minute.push(count);
+        }
+        assert!(per_minute.iter().all(|count| (500..=700).contains(count)), "{per_minute:?}");
+        assert!(agenda.overdue(Duration::from_mins(20)) > Duration::ZERO);
+    }
+
+    #[test]
+    fn unnumbered_and_copied_tags_make_the_stream_itself_due() {
+        let mut agenda = Agenda::new(RULES);
+        let mut unnumbered = stream("app", 0, None, None, false);
+        unnumbered.spec.tags[0].generation = None;
+        agenda.apply(&unnumbered, SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned(), "1".to_owned()]));
+        let mut copied = stream("copy", 1, None, None, false);
+        copied.spec.tags[0].reference = true;
+        agenda.apply(&copied, SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, a stream is never given twice at a time, and what is left over is
+        /// consistent.
+        #[test]
+        fn no_stream_runs_twice_at_a_time(steps in prop::collection::vec((0_u8..5, 0_u8..4, 0_i64..4, any::<u64>()), 0..200)) {
+            let mut agenda = Agenda::new(RULES);
+            let mut running: Vec<Due> = Vec::new();
+            let mut now = Duration::ZERO;
+            for (step, name, generation, random) in steps {
+                now += Duration::from_secs(random % 100);
+                let key = Key::new("demo", &name.to_string());
+                match step {
+                    0 => agenda.apply(&stream(&key.name, generation, Some(1), None, true), now, random),
+                    1 => agenda.apply(&stream(&key.name, generation, None, Some(generation), false), now, random),
+                    2 => {
+                        agenda.delete(&key);
+                        running.retain(|due| due.key != key);
+                    }
+                    3 => if let Some(due) = agenda.next(now) {
+                        prop_assert!(running.iter().all(|other| other.key != due.key));
+                        running.push(due);
+                    },
+                    _ => if let Some(due) = running.pop() {
+                        let verdict = [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never][usize::from(name)];
+                        let verdicts: Vec<_> = due.tags.iter().map(|tag| (tag.clone(), verdict)).collect();
+                        agenda.finish(&due.key, &verdicts, now, random);
+                    },
+                }
+                let slots = agenda.urgent.len() + agenda.routine.len();
+                let entries: usize = agenda.streams.values().filter(|stream| !stream.is_running)
+                    .map(|stream| stream.entries.values().filter(|entry| entry.at.is_some()).count()).sum();
+                prop_assert_eq!(slots, entries);
+            }
+        }
+    }
+}
