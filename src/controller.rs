@@ -2,3 +2,6 @@
 
 pub mod agenda;
 pub mod certificate;
+pub mod import;
+pub mod leader;
+pub mod settle;

@@ -17,6 +17,8 @@ pub const GROUP: &str = "pinstream.dev";
 pub const VERSION: &str = "v1";
 /// Its name in paths.
 pub const PLURAL: &str = "imagestreams";
+/// Name in paths of the custom resource of images.
+pub const IMAGES_PLURAL: &str = "images";
 
 /// What stands at the top of the manifest.
 const HEADER: &str = "# Image streams as a custom resource, `pinstream crd` prints it. Made from the types in \

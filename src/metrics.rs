@@ -13,7 +13,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::admission::decide::Outcome;
@@ -23,6 +24,9 @@ const BUCKETS: [f64; 20] = [
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
     1.0, 2.5,
 ];
+
+/// Upper bounds in seconds, from 1 ms to 2 min.
+const IMPORT_BUCKETS: [f64; 11] = [1e-3, 5e-3, 2.5e-2, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0];
 
 /// All metrics.
 #[derive(Debug)]
@@ -48,8 +52,74 @@ pub struct Metrics {
     pub source_age: Age,
     /// Files or objects of the source that something is wrong with.
     pub source_problems: IntGauge,
+    /// The importer's own.
+    pub import: ImportMetrics,
     /// The server's own.
     pub server: ServerMetrics,
+}
+
+/// What the importer counts.
+#[derive(Clone, Debug)]
+pub struct ImportMetrics {
+    /// Imports of tags that ended, by result and reason.
+    imports: IntCounterVec,
+    /// How long each took.
+    seconds: Histogram,
+    /// Tags that are due and wait.
+    pub queue: IntGauge,
+    /// Importable tags, by state.
+    pub tags: IntGaugeVec,
+    /// For how long the scheduled import that waits longest has been due, in seconds.
+    pub overdue: Gauge,
+    /// 1 while this process is the one that imports.
+    pub leader: IntGauge,
+}
+
+impl ImportMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = |name: &str, help: &str| Opts::new(name, help);
+        let seconds =
+            HistogramOpts::new("pinstream_import_duration_seconds", "From the first request for a tag to its answer.");
+        Ok(Self {
+            imports: added(
+                registry,
+                IntCounterVec::new(
+                    opts("pinstream_imports_total", "Imports of tags by result and reason."),
+                    &["result", "reason"],
+                )?,
+            )?,
+            seconds: added(registry, Histogram::with_opts(seconds.buckets(IMPORT_BUCKETS.to_vec()))?)?,
+            queue: added(
+                registry,
+                IntGauge::new("pinstream_import_queue_length", "Tags whose import is due and has not begun.")?,
+            )?,
+            tags: added(
+                registry,
+                IntGaugeVec::new(
+                    opts("pinstream_import_tags", "Tags that come from an image in a registry, by state."),
+                    &["state"],
+                )?,
+            )?,
+            overdue: added(
+                registry,
+                Gauge::new(
+                    "pinstream_import_overdue_seconds",
+                    "For how long the scheduled import that waits longest has been due.",
+                )?,
+            )?,
+            leader: added(
+                registry,
+                IntGauge::new("pinstream_leader", "1 while this process is the one that imports.")?,
+            )?,
+        })
+    }
+
+    /// Counts an import that ended, with the reason if it failed.
+    pub fn imported(&self, failure: Option<&str>, took: Duration) {
+        let result = if failure.is_some() { "failed" } else { "imported" };
+        self.imports.with_label_values(&[result, failure.unwrap_or_default()]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
 }
 
 /// What the server counts.
@@ -156,6 +226,7 @@ impl Metrics {
                 "pinstream_source_problems",
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
+            import: ImportMetrics::new(all)?,
             server: ServerMetrics {
                 connections: integer("pinstream_connections", "Webhook connections that are open.")?,
                 connections_refused: counter(

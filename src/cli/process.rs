@@ -119,7 +119,7 @@ impl Process {
             }
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;
-                let watched = Watched::new(client, *preference, registry_host, streams, metrics);
+                let watched = Watched::published(client, *preference, registry_host, streams, metrics);
                 supervisor.spawn("streams", endless(watched.keep()));
             }
         }

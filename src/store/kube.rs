@@ -1,12 +1,20 @@
 //! The cluster store: image streams of the Kubernetes API, listed once and watched from then on.
 //!
-//! The only place that speaks to an API server about streams. Reads only. Each object is reduced as it arrives, so
-//! memory holds no objects; one that cannot be read is named in the log and passed over.
+//! The only place that speaks to an API server about streams. Each object is reduced as it arrives, so memory holds no
+//! objects; one that cannot be read is named in the log and passed over. `home` writes; all else only reads.
 
 mod client;
+mod feed;
+mod garbage;
+mod home;
 mod objects;
+mod published;
 mod table;
 mod watch;
 
 pub use client::{Access, ConnectError, connect};
+pub use feed::Feed;
+pub use garbage::keep_clean;
+pub use home::ClusterHome;
+pub use published::Published;
 pub use watch::{Preference, Watched};

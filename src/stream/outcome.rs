@@ -70,6 +70,25 @@ pub enum News {
     },
 }
 
+impl News {
+    /// As an event on the stream: type, reason and message.
+    #[must_use]
+    pub fn as_event(&self) -> (&'static str, &'static str, String) {
+        match self {
+            Self::Moved { tag, image } => ("Normal", "TagMoved", format!("tag {tag} points to {image} now")),
+            Self::Recovered { tag } => ("Normal", "ImportRecovered", format!("tag {tag} can be imported again")),
+            Self::Failed { tag: Some(tag), reason, message } => {
+                ("Warning", "ImportFailed", format!("tag {tag} cannot be imported ({reason}): {message}"))
+            }
+            Self::Failed { tag: None, reason, message } => (
+                "Warning",
+                "ImportFailed",
+                format!("the tags of the repository cannot be listed ({reason}): {message}"),
+            ),
+        }
+    }
+}
+
 /// A stream after an import.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {

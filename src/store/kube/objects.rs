@@ -84,6 +84,10 @@ struct ItemMetadata {
     namespace: Box<str>,
     #[serde(default)]
     resource_version: String,
+    #[serde(default)]
+    generation: Option<i64>,
+    #[serde(default)]
+    annotations: Option<Box<RawValue>>,
 }
 
 impl Item {
@@ -97,16 +101,24 @@ impl Item {
         &self.metadata.resource_version
     }
 
+    /// The whole object, but of its metadata only what importing reads.
+    pub(super) fn parse(self) -> Result<ImageStream, String> {
+        let key = self.key();
+        let metadata = Metadata {
+            name: key.name.to_string(),
+            namespace: Some(key.namespace.to_string()),
+            generation: self.metadata.generation,
+            annotations: parsed("metadata.annotations", self.metadata.annotations)?,
+            ..Metadata::default()
+        };
+        let (spec, status) = (parsed("spec", self.spec)?, parsed("status", self.status)?);
+        Ok(ImageStream { metadata, spec, status, ..ImageStream::default() })
+    }
+
     /// Reduces it to what resolving reads. `registry_host` is the host that serves the streams' images, if one does.
     pub(super) fn read(self, registry_host: Option<&str>) -> Object {
         let key = self.key();
-        let (name, namespace) = (key.name.to_string(), Some(key.namespace.to_string()));
-        let metadata = Metadata { name, namespace, ..Metadata::default() };
-        let content = parsed("spec", self.spec).and_then(|spec| {
-            let stream =
-                ImageStream { metadata, spec, status: parsed("status", self.status)?, ..ImageStream::default() };
-            Ok(IndexedStream::new(&stream, registry_host))
-        });
+        let content = self.parse().map(|stream| IndexedStream::new(&stream, registry_host));
         Object { key, content }
     }
 }

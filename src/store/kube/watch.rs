@@ -1,4 +1,5 @@
 //! Lists the streams of a cluster, watches them from there, and begins again wherever it was when something breaks.
+//! What is made of the objects is the sink's.
 //!
 //! kube's ready-made watcher keeps to itself when a watch is up again and that bookmarks arrived, which is what the
 //! age of the streams is known by. Hence this loop.
@@ -6,7 +7,6 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, pin_mut};
@@ -15,12 +15,9 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 
 use super::objects::{Item, Page, Served};
-use super::table::{News, Table};
 use crate::backoff::Backoff;
 use crate::crd::PLURAL;
-use crate::metrics::Metrics;
-use crate::store::Streams;
-use crate::store::publish::Publisher;
+use crate::stream::Key;
 
 /// How many objects are asked for at a time. A page is in memory as a whole while it is read.
 const PAGE_SIZE: u32 = 100;
@@ -114,13 +111,31 @@ fn causes(error: &kube::Error) -> String {
     if text.is_empty() { error.to_string() } else { text }
 }
 
-/// The image streams of a cluster, published as they change.
-pub struct Watched {
+/// Who is told of the streams as they come, change and go.
+pub(super) trait Sink: Send {
+    /// A list begins. What it brings is told by [`apply`](Self::apply).
+    fn begin_list(&mut self);
+    /// The list has ended: what it did not bring is gone.
+    fn end_list(&mut self);
+    /// An object is there, new or changed.
+    fn apply(&mut self, item: Item);
+    /// An object is gone.
+    fn delete(&mut self, key: &Key);
+    /// All that arrived together was told.
+    fn flush(&mut self);
+    /// The watch is up: what was told is as new as it can be.
+    fn is_current(&self);
+    /// The watch is not up; what was told is as old as that.
+    fn is_lost(&self, since: Instant);
+    /// How many streams there are.
+    fn stream_count(&self) -> usize;
+}
+
+/// The image streams of a cluster, told to a sink as they change.
+pub struct Watched<S> {
     client: Client,
     preference: Preference,
-    registry_host: Option<String>,
-    publisher: Publisher,
-    table: Table,
+    sink: S,
     /// What is read, once that is known.
     resource: Option<Served>,
     /// Where the watch is; none if everything is to be listed first.
@@ -134,22 +149,14 @@ pub struct Watched {
     backoff: Backoff,
 }
 
-impl Watched {
-    /// Nothing is asked yet. `registry_host` is the host that serves the streams' images, if one does.
-    #[must_use]
-    pub fn new(
-        client: Client,
-        preference: Preference,
-        registry_host: Option<String>,
-        streams: Arc<Streams>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+#[expect(private_bounds, reason = "sinks are made in this module only")]
+impl<S: Sink> Watched<S> {
+    /// Nothing is asked yet.
+    pub(super) fn of(client: Client, preference: Preference, sink: S) -> Self {
         Self {
             client,
             preference,
-            registry_host,
-            publisher: Publisher::new(streams, metrics),
-            table: Table::default(),
+            sink,
             resource: None,
             version: None,
             is_loaded: false,
@@ -184,7 +191,7 @@ impl Watched {
         }
         self.is_failing = true;
         if self.is_loaded {
-            let streams = self.table.snapshot().stream_count();
+            let streams = self.sink.stream_count();
             tracing::warn!(%error, streams, retry_seconds, "image streams cannot be watched, the last known ones stay in force");
         } else {
             tracing::warn!(%error, retry_seconds, "image streams cannot be read, not ready before they can");
@@ -204,7 +211,7 @@ impl Watched {
         self.resource = Some(resource);
         let ended = self.watch(resource, &version).await;
         let since = if matches!(ended, Err(WatchError::Silent(_))) { self.heard } else { Instant::now() };
-        self.publisher.is_lost(since);
+        self.sink.is_lost(since);
         ended
     }
 
@@ -227,24 +234,23 @@ impl Watched {
 
     /// Reads everything, page by page. Gives back where a watch is to begin.
     async fn list(&mut self, resource: Served) -> Result<String, WatchError> {
-        self.table.begin_list();
+        self.sink.begin_list();
         let mut params = ListParams::default().limit(PAGE_SIZE);
         let version = loop {
             let request = resource.request().list(&params).map_err(kube::Error::BuildRequest);
             let page: Page = answer(async { self.client.request(request?).await }, resource).await?;
             for item in page.items {
-                let news = self.table.apply(item.read(self.registry_host.as_deref()));
-                news.iter().for_each(tell);
+                self.sink.apply(item);
             }
             if page.metadata.rest.is_empty() {
                 break page.metadata.resource_version;
             }
             params = params.continue_token(&page.metadata.rest);
         };
-        self.table.end_list().iter().for_each(tell);
-        self.publish();
-        let (streams, tags) = (self.table.snapshot().stream_count(), self.table.snapshot().tag_count());
-        tracing::info!(%resource, streams, tags, "image streams listed");
+        self.sink.end_list();
+        self.sink.flush();
+        self.is_loaded = true;
+        tracing::info!(%resource, streams = self.sink.stream_count(), "image streams listed");
         self.version = Some(version.clone());
         Ok(version)
     }
@@ -256,7 +262,7 @@ impl Watched {
         pin_mut!(events);
         let began = Instant::now();
         self.heard = began;
-        self.publisher.is_current();
+        self.sink.is_current();
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("image streams are watched again");
         }
@@ -272,35 +278,26 @@ impl Watched {
             let applied = batch
                 .into_iter()
                 .try_for_each(|event| self.apply(event.map_err(|error| WatchError::of(&error, resource))?, resource));
-            self.publish();
+            self.sink.flush();
             applied?;
         }
     }
 
     fn apply(&mut self, event: WatchEvent<Item>, resource: Served) -> Result<(), WatchError> {
-        let (version, news) = match event {
+        self.version = Some(match event {
             WatchEvent::Added(item) | WatchEvent::Modified(item) => {
                 let version = item.version().to_owned();
-                (version, self.table.apply(item.read(self.registry_host.as_deref())))
+                self.sink.apply(item);
+                version
             }
-            WatchEvent::Deleted(item) => (item.version().to_owned(), self.table.delete(&item.key())),
-            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, None),
+            WatchEvent::Deleted(item) => {
+                self.sink.delete(&item.key());
+                item.version().to_owned()
+            }
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, resource)),
-        };
-        news.iter().for_each(tell);
-        self.version = Some(version);
+        });
         Ok(())
-    }
-
-    fn publish(&mut self) {
-        self.publisher.problems(self.table.problem_count());
-        let changed = self.table.take_changed();
-        let first = (!self.is_loaded).then(|| self.table.snapshot().clone());
-        if let Some(snapshot) = changed.or(first) {
-            tracing::debug!(streams = snapshot.stream_count(), tags = snapshot.tag_count(), "image streams changed");
-            self.publisher.publish(snapshot);
-            self.is_loaded = true;
-        }
     }
 }
 
@@ -309,18 +306,6 @@ async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: Serve
     match tokio::time::timeout(ANSWER_LIMIT, asked).await {
         Ok(answer) => answer.map_err(|error| WatchError::of(&error, resource)),
         Err(_) => Err(WatchError::Silent(ANSWER_LIMIT)),
-    }
-}
-
-fn tell(news: &News) {
-    match news {
-        News::Bad { key, reason, is_kept: true } => {
-            tracing::warn!(stream = %key, reason, "image stream cannot be read, its last good version stays in force");
-        }
-        News::Bad { key, reason, is_kept: false } => {
-            tracing::warn!(stream = %key, reason, "image stream cannot be read and is passed over");
-        }
-        News::Solved(key) => tracing::info!(stream = %key, "image stream can be read again, or is gone"),
     }
 }
 

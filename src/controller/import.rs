@@ -1,0 +1,303 @@
+//! Imports what is due: asks registries, puts the answers into streams, and tells what happened.
+//!
+//! The same for a cluster and a directory. What is due is the agenda's, what becomes of an answer is
+//! `stream::outcome`'s. Any number of these may run over the same streams: nothing is written over a change that was not
+//! seen, and a result for a tag that changed meanwhile is not taken.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, FuturesUnordered};
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
+use super::settle;
+use crate::metrics::ImportMetrics;
+use crate::registry::{FetchError, Fetched, Keyring, Reason, Retry};
+use crate::store::home::{Change, Home, HomeError, Stored};
+use crate::stream::Key;
+use crate::stream::outcome::{self, Found, Imported, News};
+use crate::stream::plan::{self, Wanted};
+use crate::stream::types::ImportMode;
+
+/// How many streams are imported at a time.
+const STREAMS_AT_A_TIME: usize = 50;
+/// How many tags of one stream are imported at a time.
+const TAGS_AT_A_TIME: usize = 8;
+/// How often a stream that others write to meanwhile is read again.
+const WRITES_MAX: usize = 10;
+/// How often the state of the agenda is measured.
+const MEASURING: Duration = Duration::from_secs(5);
+
+/// Who is asked for images.
+pub trait Remote: Send + Sync + 'static {
+    /// The image behind a tag. `known` is a digest whose image is known already: only another one is of interest.
+    fn fetch(
+        &self,
+        wanted: &Wanted,
+        known: Option<&str>,
+        keyring: &Keyring,
+    ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+
+    /// The tags of a repository.
+    fn tags(
+        &self,
+        repository: &str,
+        insecure: bool,
+        keyring: &Keyring,
+    ) -> impl Future<Output = Result<Vec<String>, FetchError>> + Send;
+}
+
+/// How importing is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// When.
+    pub rules: Rules,
+    /// What to make of an index where a tag does not say.
+    pub default_mode: ImportMode,
+    /// How many tags of a repository become tags of a stream.
+    pub repository_tags_max: usize,
+    /// Host of the registry that serves the streams' images, if there is one.
+    pub registry_host: Option<String>,
+}
+
+/// Imports the tags of all streams of one home.
+pub struct Importer<H, R> {
+    worker: Worker<H, R>,
+    agenda: Agenda,
+    began: Instant,
+    random: RandomState,
+    calls: u64,
+}
+
+/// What a job works with.
+struct Worker<H, R> {
+    home: Arc<H>,
+    remote: Arc<R>,
+    settings: Settings,
+    metrics: ImportMetrics,
+}
+
+/// A job that has ended.
+struct Ended {
+    key: Key,
+    verdicts: Vec<(String, Verdict)>,
+}
+
+/// One tag that was asked for.
+struct Answer {
+    imported: Imported,
+    images: Vec<crate::image::Image>,
+    verdict: Verdict,
+}
+
+impl<H: Home, R: Remote> Importer<H, R> {
+    /// Nothing is known yet.
+    pub fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
+        let agenda = Agenda::new(settings.rules);
+        let worker = Worker { home, remote, settings, metrics };
+        Self { worker, agenda, began: Instant::now(), random: RandomState::new(), calls: 0 }
+    }
+
+    /// Imports what the changes make due, and what the clock does. Ends when there will be no more changes.
+    pub async fn run(mut self, mut changes: UnboundedReceiver<Change>) {
+        let mut jobs = FuturesUnordered::new();
+        let mut measuring = tokio::time::interval(MEASURING);
+        loop {
+            let now = self.began.elapsed();
+            while jobs.len() < STREAMS_AT_A_TIME {
+                let Some(due) = self.agenda.next(now) else { break };
+                jobs.push(self.worker.run(due));
+            }
+            let wake = self.agenda.wake().filter(|_| jobs.len() < STREAMS_AT_A_TIME);
+            let wake = wake.map_or(self.began + Duration::from_hours(24), |wake| self.began + wake);
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Some(change) => {
+                        let random = next(&self.random, &mut self.calls);
+                        learn(&mut self.agenda, change, self.began.elapsed(), random);
+                    }
+                    None => return,
+                },
+                Some(Ended { key, verdicts }) = jobs.next() => {
+                    let random = next(&self.random, &mut self.calls);
+                    self.agenda.finish(&key, &verdicts, self.began.elapsed(), random);
+                }
+                () = tokio::time::sleep_until(wake) => {}
+                _ = measuring.tick() => measure(&self.worker.metrics, &self.agenda, self.began.elapsed()),
+            }
+        }
+    }
+}
+
+fn learn(agenda: &mut Agenda, change: Change, now: Duration, random: u64) {
+    match change {
+        Change::Applied(stream) => agenda.apply(&stream, now, random),
+        Change::Deleted(key) => agenda.delete(&key),
+        Change::Listed => {
+            let states = agenda.states();
+            let (pending, failed, scheduled) = (states.pending, states.failed, states.scheduled);
+            tracing::info!(
+                pending,
+                failed,
+                scheduled,
+                imported = states.imported,
+                "image streams known to the importer"
+            );
+        }
+    }
+}
+
+fn next(random: &RandomState, calls: &mut u64) -> u64 {
+    *calls += 1;
+    random.hash_one(*calls)
+}
+
+fn measure(metrics: &ImportMetrics, agenda: &Agenda, now: Duration) {
+    let states = agenda.states();
+    let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let by_state = [
+        ("pending", states.pending),
+        ("failed", states.failed),
+        ("scheduled", states.scheduled),
+        ("imported", states.imported),
+    ];
+    for (state, count) in by_state {
+        metrics.tags.with_label_values(&[state]).set(gauge(count));
+    }
+    metrics.queue.set(gauge(agenda.backlog(now)));
+    metrics.overdue.set(agenda.overdue(now).as_secs_f64());
+}
+
+impl<H: Home, R: Remote> Worker<H, R> {
+    async fn run(&self, due: Due) -> Ended {
+        let Due { key, tags } = due;
+        let verdicts = match self.import(&key, &tags).await {
+            Ok(verdicts) => verdicts,
+            Err(HomeError::Gone(_)) => Vec::new(),
+            Err(HomeError::Conflict(_)) => tags.into_iter().map(|tag| (tag, Verdict::Again)).collect(),
+            Err(error) => {
+                tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
+                tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect()
+            }
+        };
+        Ended { key, verdicts }
+    }
+
+    async fn import(&self, key: &Key, tags: &[String]) -> Result<Vec<(String, Verdict)>, HomeError> {
+        let gone = || HomeError::Gone(key.clone());
+        let mut stored = self.home.read(key).await?.ok_or_else(gone)?;
+        let keyring = self.home.keyring(&key.namespace).await?;
+        let mut verdicts = Vec::new();
+        if tags.iter().any(|tag| tag == WHOLE_STREAM) {
+            let (settled, verdict) = self.whole(stored, &keyring).await?;
+            stored = settled;
+            verdicts.push((WHOLE_STREAM.to_owned(), verdict));
+        }
+        let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
+        let answers: Vec<Answer> = stream::iter(wanted.map(|wanted| self.ask(wanted, &keyring)))
+            .buffer_unordered(TAGS_AT_A_TIME)
+            .collect()
+            .await;
+        let overtaken = self.write(stored, &answers).await?;
+        verdicts.extend(answers.into_iter().map(|answer| {
+            let tag = answer.imported.wanted.tag;
+            let verdict = if overtaken.contains(&tag) { Verdict::Again } else { answer.verdict };
+            (tag, verdict)
+        }));
+        // What is not wanted any more is told by the change that made it so.
+        let answered: BTreeSet<String> = verdicts.iter().map(|(tag, _)| tag.clone()).collect();
+        verdicts.extend(tags.iter().filter(|tag| !answered.contains(*tag)).map(|tag| (tag.clone(), Verdict::Done)));
+        Ok(verdicts)
+    }
+
+    /// What concerns the stream and not one of its tags: the tags of its repository, numbers, and tags that are copied.
+    async fn whole(&self, mut stored: Stored, keyring: &Keyring) -> Result<(Stored, Verdict), HomeError> {
+        let mut verdict = Verdict::Done;
+        let mut grown = stored.stream.clone();
+        if let Some(repository) = plan::repository(&stored.stream) {
+            let insecure = stored.stream.metadata.annotations.get(plan::INSECURE).is_some_and(|value| value == "true");
+            match self.remote.tags(repository, insecure, keyring).await {
+                Ok(tags) => {
+                    let most = self.settings.repository_tags_max;
+                    grown = outcome::with_repository(&stored.stream, tags, most, Timestamp::now());
+                }
+                Err(error) => {
+                    verdict = verdict_of(&error);
+                    let (reason, message) = (error.reason.to_string(), error.message);
+                    self.home.tell(&stored, &[News::Failed { tag: None, reason, message }]).await;
+                }
+            }
+        }
+        let (settled, news) = settle::settled(&*self.home, grown, &self.settings, Timestamp::now()).await?;
+        if settled != stored.stream {
+            stored = self.home.write(&stored, &settled).await?;
+        }
+        if !news.is_empty() {
+            self.home.tell(&stored, &news).await;
+        }
+        Ok((stored, verdict))
+    }
+
+    async fn ask(&self, wanted: Wanted, keyring: &Keyring) -> Answer {
+        let began = Instant::now();
+        let known = wanted.newest.as_deref().filter(|_| wanted.is_repeated);
+        let fetched = self.remote.fetch(&wanted, known, keyring).await;
+        let reason = fetched.as_ref().err().map(|error| error.reason);
+        self.metrics.imported(reason.map(|reason: Reason| reason.to_string()).as_deref(), began.elapsed());
+        match fetched {
+            Ok(Fetched { digest, pull_spec, images }) => {
+                let found = Found::Image { pull_spec, image: digest };
+                Answer { imported: Imported { wanted, found }, images, verdict: Verdict::Done }
+            }
+            Err(error) => {
+                let verdict = verdict_of(&error);
+                let found = Found::Failure { reason: error.reason.to_string(), message: error.message };
+                Answer { imported: Imported { wanted, found }, images: Vec::new(), verdict }
+            }
+        }
+    }
+
+    /// Puts answers into the stream, as it is now. Gives back the tags whose answers came too late.
+    async fn write(&self, mut stored: Stored, answers: &[Answer]) -> Result<BTreeSet<String>, HomeError> {
+        let images: Vec<_> = answers.iter().flat_map(|answer| answer.images.iter().cloned()).collect();
+        if !images.is_empty() {
+            self.home.keep_images(&images).await?;
+        }
+        let results: Vec<_> = answers.iter().map(|answer| answer.imported.clone()).collect();
+        for _ in 0..WRITES_MAX {
+            let in_use = match outcome::is_full(&stored.stream) {
+                true => self.home.images_in_use(&stored.key().namespace).await,
+                false => BTreeSet::new(),
+            };
+            let outcome = outcome::apply(&stored.stream, &results, Timestamp::now(), &in_use);
+            if outcome.stream == stored.stream {
+                return Ok(outcome.overtaken);
+            }
+            match self.home.write(&stored, &outcome.stream).await {
+                Ok(written) => {
+                    self.home.tell(&written, &outcome.news).await;
+                    return Ok(outcome.overtaken);
+                }
+                Err(HomeError::Conflict(key)) => {
+                    stored = self.home.read(&key).await?.ok_or(HomeError::Gone(key))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(HomeError::Conflict(stored.key()))
+    }
+}
+
+fn verdict_of(error: &FetchError) -> Verdict {
+    match error.retry {
+        Retry::Never => Verdict::Never,
+        Retry::Later => Verdict::Later(None),
+        Retry::After(wait) => Verdict::Later(Some(wait)),
+    }
+}

@@ -1,0 +1,89 @@
+//! The streams of a cluster as whole objects, handed on one by one to whoever works with them. Holds only their keys.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use kube::Client;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::objects::Item;
+use super::watch::{Preference, Sink, Watched};
+use crate::store::home::Change;
+use crate::stream::Key;
+
+/// Who is handed the changes, and what was.
+pub struct Feed {
+    changes: UnboundedSender<Change>,
+    known: HashSet<Key>,
+    /// What a list that is under way has brought so far.
+    listed: Option<HashSet<Key>>,
+    /// Objects that cannot be read, and why.
+    problems: BTreeMap<Key, String>,
+}
+
+impl Watched<Feed> {
+    /// Hands on the streams of a cluster.
+    #[must_use]
+    pub fn feed(client: Client, preference: Preference, changes: UnboundedSender<Change>) -> Self {
+        let (known, problems) = (HashSet::new(), BTreeMap::new());
+        Self::of(client, preference, Feed { changes, known, listed: None, problems })
+    }
+}
+
+impl Feed {
+    /// Whoever does not listen any more need not be told.
+    fn tell(&self, change: Change) {
+        let _ = self.changes.send(change);
+    }
+}
+
+impl Sink for Feed {
+    fn begin_list(&mut self) {
+        self.listed = Some(HashSet::new());
+    }
+
+    fn end_list(&mut self) {
+        let listed = self.listed.take().unwrap_or_default();
+        let gone: Vec<_> = self.known.difference(&listed).cloned().collect();
+        for key in gone {
+            self.delete(&key);
+        }
+        self.tell(Change::Listed);
+    }
+
+    fn apply(&mut self, item: Item) {
+        let key = item.key();
+        if let Some(listed) = &mut self.listed {
+            listed.insert(key.clone());
+        }
+        match item.parse() {
+            Ok(stream) => {
+                self.problems.remove(&key);
+                self.known.insert(key);
+                self.tell(Change::Applied(Box::new(stream)));
+            }
+            Err(reason) => {
+                if self.problems.get(&key) != Some(&reason) {
+                    tracing::warn!(stream = %key, reason, "image stream cannot be read and is not imported");
+                    self.problems.insert(key, reason);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.known.remove(key);
+        self.problems.remove(key);
+        self.tell(Change::Deleted(key.clone()));
+    }
+
+    fn flush(&mut self) {}
+
+    fn is_current(&self) {}
+
+    fn is_lost(&self, _since: Instant) {}
+
+    fn stream_count(&self) -> usize {
+        self.known.len()
+    }
+}

@@ -1,0 +1,335 @@
+//! A cluster as the place where streams are written: the custom resource, its images, pull secrets, Pods and events.
+//!
+//! Every write names the version that was read and touches only what differs, so that no field that this client does not
+//! know is lost.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
+use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Client;
+use kube::api::{Api, ListParams, ObjectMeta, PatchParams, PostParams};
+use kube::core::Request;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::objects::Served;
+use crate::crd::IMAGES_PLURAL;
+use crate::image::Image;
+use crate::registry::Keyring;
+use crate::store::home::{Home, HomeError, News, Stored};
+use crate::stream::{ImageStream, Key};
+
+/// Who writes, as the API server keeps it.
+const MANAGER: &str = "pinstream";
+/// How long an API server may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// How long the pull secrets of a namespace are used before they are read again.
+const SECRETS_FRESH: Duration = Duration::from_secs(30);
+/// Objects asked for at a time.
+const PAGE_SIZE: u32 = 500;
+/// Annotation of a Secret that is not to be used.
+const EXCLUDED: &str = "openshift.io/image.excludeSecret";
+/// Kinds of Secrets that hold registry credentials.
+const SECRET_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
+
+/// The custom resources of a cluster.
+pub struct ClusterHome {
+    client: Client,
+    /// Pull secrets that were read lately, by namespace.
+    keyrings: Mutex<HashMap<String, (Instant, Keyring)>>,
+}
+
+impl ClusterHome {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, keyrings: Mutex::default() }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, HomeError> {
+        let request = request.map_err(|error| HomeError::Refused(format!("{key}: {error}")))?;
+        answer(self.client.request(request)).await.map_err(|error| home_error(key, "image stream", &error))
+    }
+
+    async fn patch(&self, key: &Key, subresource: Option<&str>, patch: Patch) -> Result<ImageStream, HomeError> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = kube::api::Patch::Json::<()>(patch);
+        let request = match subresource {
+            Some(subresource) => streams(&key.namespace).patch_subresource(subresource, &key.name, &params, &patch),
+            None => streams(&key.namespace).patch(&key.name, &params, &patch),
+        };
+        self.ask(key, request).await
+    }
+
+    async fn read_keyring(&self, namespace: &str) -> Result<Keyring, HomeError> {
+        let mut keyring = Keyring::default();
+        for kind in SECRET_TYPES {
+            let params = ListParams::default().fields(&format!("type={kind}"));
+            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+            let secrets = match answer(secrets.list(&params)).await {
+                Ok(secrets) => secrets,
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    tracing::debug!(namespace, "pull secrets may not be read here, images are imported without");
+                    return Ok(keyring);
+                }
+                Err(error) => {
+                    return Err(HomeError::Unavailable(format!("pull secrets of namespace {namespace}: {error}")));
+                }
+            };
+            for secret in secrets {
+                add(&mut keyring, namespace, &secret);
+            }
+        }
+        Ok(keyring)
+    }
+}
+
+/// Puts the credentials of a Secret on the keyring; what cannot be read is passed over with a warning.
+fn add(keyring: &mut Keyring, namespace: &str, secret: &Secret) {
+    let is_excluded =
+        secret.metadata.annotations.iter().flatten().any(|(name, value)| name == EXCLUDED && value == "true");
+    if is_excluded {
+        return;
+    }
+    let bytes = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let read = match (bytes(".dockerconfigjson"), bytes(".dockercfg")) {
+        (Some(config), _) => Keyring::from_docker_config_json(config),
+        (None, Some(config)) => Keyring::from_dockercfg(config),
+        (None, None) => return,
+    };
+    match read {
+        Ok(read) => keyring.merge(read),
+        Err(error) => {
+            let name = secret.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!(namespace, secret = name, %error, "pull secret cannot be read and is not used");
+        }
+    }
+}
+
+/// Requests for the streams of a namespace.
+fn streams(namespace: &str) -> Request {
+    Request::new(format!("/apis/{}/namespaces/{namespace}/{}", Served::Pinstream.api_version(), crate::crd::PLURAL))
+}
+
+/// Requests for images.
+fn images() -> Request {
+    Request::new(format!("/apis/{}/{IMAGES_PLURAL}", Served::Pinstream.api_version()))
+}
+
+async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let limit = tokio::time::timeout(ANSWER_LIMIT, asked).await;
+    limit.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer for {} s", ANSWER_LIMIT.as_secs()).into())))
+}
+
+fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeError {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 => HomeError::Gone(key.clone()),
+            409 => HomeError::Conflict(key.clone()),
+            // The test of the version in a patch fails so; an object that is refused has causes.
+            422 if status.details.as_ref().is_none_or(|details| details.causes.is_empty()) => {
+                HomeError::Conflict(key.clone())
+            }
+            429 | 500.. => HomeError::Unavailable(format!(
+                "{what} {key}: the API server answers {}: {}",
+                status.code, status.message
+            )),
+            code => HomeError::Refused(format!("{what} {key}: the API server answers {code}: {}", status.message)),
+        },
+        error => HomeError::Unavailable(format!("{what} {key}: the API server cannot be reached: {error}")),
+    }
+}
+
+fn stored(mut stream: ImageStream, namespace: &str) -> Stored {
+    stream.metadata.namespace = Some(namespace.to_owned());
+    let version = stream.metadata.other.get("resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Stored { stream, version }
+}
+
+/// Operations that hold only for that version.
+fn at_version(version: &str, writes: Vec<(&str, Value)>) -> Patch {
+    let at = |path: &str| PointerBuf::parse(path).expect("field names need no escapes");
+    let seen = TestOperation { path: at("/metadata/resourceVersion"), value: version.into() };
+    let writes = writes.into_iter().map(|(path, value)| PatchOperation::Add(AddOperation { path: at(path), value }));
+    Patch([PatchOperation::Test(seen)].into_iter().chain(writes).collect())
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Value, HomeError> {
+    serde_json::to_value(value).map_err(|error| HomeError::Refused(error.to_string()))
+}
+
+impl Home for ClusterHome {
+    async fn read(&self, key: &Key) -> Result<Option<Stored>, HomeError> {
+        match self.ask(key, streams(&key.namespace).get(&key.name, &Default::default())).await {
+            Ok(stream) => Ok(Some(stored(stream, &key.namespace))),
+            Err(HomeError::Gone(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&self, before: &Stored, after: &ImageStream) -> Result<Stored, HomeError> {
+        let key = before.key();
+        let mut current = before.clone();
+        let mut writes = Vec::new();
+        if after.spec != before.stream.spec {
+            writes.push(("/spec", json(&after.spec)?));
+        }
+        if after.metadata.annotations != before.stream.metadata.annotations {
+            writes.push(("/metadata/annotations", json(&after.metadata.annotations)?));
+        }
+        if !writes.is_empty() {
+            let written = self.patch(&key, None, at_version(&current.version, writes)).await?;
+            current = stored(written, &key.namespace);
+        }
+        if after.status != before.stream.status {
+            let patch = at_version(&current.version, vec![("/status", json(&after.status)?)]);
+            let written = self.patch(&key, Some("status"), patch).await?;
+            current = stored(written, &key.namespace);
+        }
+        Ok(current)
+    }
+
+    async fn keep_images(&self, kept: &[Image]) -> Result<(), HomeError> {
+        for image in kept {
+            let object = json(&image.as_custom_resource())?;
+            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+            let body = serde_json::to_vec(&object).map_err(|error| HomeError::Refused(error.to_string()))?;
+            let request = images().create(&params, body);
+            let request = request.map_err(|error| HomeError::Refused(error.to_string()))?;
+            match answer(self.client.request::<Value>(request)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(home_error(&Key::new("", image.digest()), "image", &error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn keyring(&self, namespace: &str) -> Result<Keyring, HomeError> {
+        let fresh = |known: &HashMap<String, (Instant, Keyring)>| {
+            known.get(namespace).filter(|(read, _)| read.elapsed() < SECRETS_FRESH).map(|(_, keyring)| keyring.clone())
+        };
+        if let Some(keyring) = fresh(&self.keyrings.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(keyring);
+        }
+        let keyring = self.read_keyring(namespace).await?;
+        let mut known = self.keyrings.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (read, _)| read.elapsed() < SECRETS_FRESH);
+        known.insert(namespace.to_owned(), (Instant::now(), keyring.clone()));
+        Ok(keyring)
+    }
+
+    /// Images of running containers, by what their node says.
+    async fn images_in_use(&self, namespace: &str) -> BTreeSet<String> {
+        let mut in_use = BTreeSet::new();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut params = ListParams::default().limit(PAGE_SIZE);
+        loop {
+            let page = match answer(pods.list(&params)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "Pods cannot be listed, so that nobody knows which images run");
+                    return in_use;
+                }
+            };
+            in_use.extend(page.items.iter().flat_map(digests));
+            match page.metadata.continue_.filter(|rest| !rest.is_empty()) {
+                Some(rest) => params = params.continue_token(&rest),
+                None => return in_use,
+            }
+        }
+    }
+
+    async fn tell(&self, stream: &Stored, news: &[News]) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &stream.key().namespace);
+        for news in news {
+            let event = event(stream, news, Timestamp::now());
+            if let Err(error) = answer(events.create(&PostParams::default(), &event)).await {
+                tracing::debug!(stream = %stream.key(), %error, "event could not be written");
+            }
+        }
+    }
+}
+
+/// What a Pod is to run and what it runs, as digests.
+fn digests(pod: &Pod) -> Vec<String> {
+    let spec = pod.spec.iter();
+    let asked = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let asked = asked.filter_map(|container| container.image.clone());
+    let status = pod.status.iter();
+    let run = status.flat_map(|status| {
+        let containers = status.container_statuses.iter().flatten();
+        containers.chain(status.init_container_statuses.iter().flatten())
+    });
+    let run = run.map(|container| container.image_id.clone());
+    asked.chain(run).filter_map(|image| Some(image.rsplit_once('@')?.1.to_owned())).collect()
+}
+
+fn event(stream: &Stored, news: &News, now: Timestamp) -> Event {
+    let (kind, reason, message) = news.as_event();
+    let key = stream.key();
+    let other = |field: &str| stream.stream.metadata.other.get(field).and_then(Value::as_str).map(str::to_owned);
+    let time = k8s_openapi::jiff::Timestamp::from_nanosecond(now.as_nanosecond()).ok().map(Time);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", key.name, now.as_nanosecond())),
+            namespace: Some(key.namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some(Served::Pinstream.api_version()),
+            kind: Some(crate::stream::types::KIND.to_owned()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            resource_version: Some(stream.version.clone()),
+            uid: other("uid"),
+            ..ObjectReference::default()
+        },
+        type_: Some(kind.to_owned()),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        reporting_component: Some(MANAGER.to_owned()),
+        source: Some(k8s_openapi::api::core::v1::EventSource { component: Some(MANAGER.to_owned()), host: None }),
+        first_timestamp: time.clone(),
+        last_timestamp: time,
+        count: Some(1),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_say_what_they_run() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {},
+            "spec": {"containers": [{"name": "a", "image": "q.io/a@sha256:1"}, {"name": "b", "image": "b:1"}]},
+            "status": {"containerStatuses": [{"name": "b", "image": "b:1", "imageID": "docker.io/library/b@sha256:2",
+                "ready": true, "restartCount": 0}]}}))
+        .unwrap();
+        assert_eq!(digests(&pod), ["sha256:1", "sha256:2"]);
+    }
+
+    #[test]
+    fn patch_holds_only_for_the_version_that_was_read() {
+        let patch = serde_json::to_value(at_version("7", vec![("/status", json!({"tags": []}))])).unwrap();
+        assert_eq!(
+            patch,
+            json!([{"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+                   {"op": "add", "path": "/status", "value": {"tags": []}}])
+        );
+    }
+}

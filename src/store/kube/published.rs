@@ -1,0 +1,93 @@
+//! The streams of a cluster, reduced and published as they change.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube::Client;
+
+use super::objects::Item;
+use super::table::{News, Table};
+use super::watch::{Preference, Sink, Watched};
+use crate::metrics::Metrics;
+use crate::store::Streams;
+use crate::store::publish::Publisher;
+use crate::stream::Key;
+
+/// The streams as a table, and the way to those who resolve.
+pub struct Published {
+    registry_host: Option<String>,
+    publisher: Publisher,
+    table: Table,
+    is_published: bool,
+}
+
+impl Watched<Published> {
+    /// Publishes the streams of a cluster. `registry_host` is the host that serves their images, if one does.
+    #[must_use]
+    pub fn published(
+        client: Client,
+        preference: Preference,
+        registry_host: Option<String>,
+        streams: Arc<Streams>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (publisher, table) = (Publisher::new(streams, metrics), Table::default());
+        Self::of(client, preference, Published { registry_host, publisher, table, is_published: false })
+    }
+}
+
+impl Sink for Published {
+    fn begin_list(&mut self) {
+        self.table.begin_list();
+    }
+
+    fn end_list(&mut self) {
+        self.table.end_list().iter().for_each(tell);
+        self.is_published = false;
+    }
+
+    fn apply(&mut self, item: Item) {
+        let news = self.table.apply(item.read(self.registry_host.as_deref()));
+        news.iter().for_each(tell);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.table.delete(key).iter().for_each(tell);
+    }
+
+    /// A list is published even if it changed nothing: it may be the first, and empty.
+    fn flush(&mut self) {
+        self.publisher.problems(self.table.problem_count());
+        let changed = self.table.take_changed();
+        let listed = (!self.is_published).then(|| self.table.snapshot().clone());
+        if let Some(snapshot) = changed.or(listed) {
+            tracing::debug!(streams = snapshot.stream_count(), tags = snapshot.tag_count(), "image streams changed");
+            self.publisher.publish(snapshot);
+            self.is_published = true;
+        }
+    }
+
+    fn is_current(&self) {
+        self.publisher.is_current();
+    }
+
+    fn is_lost(&self, since: Instant) {
+        self.publisher.is_lost(since);
+    }
+
+    fn stream_count(&self) -> usize {
+        self.table.snapshot().stream_count()
+    }
+}
+
+fn tell(news: &News) {
+    match news {
+        News::Bad { key, reason, is_kept: true } => {
+            tracing::warn!(stream = %key, reason, "image stream cannot be read, its last good version stays in force");
+        }
+        News::Bad { key, reason, is_kept: false } => {
+            tracing::warn!(stream = %key, reason, "image stream cannot be read and is passed over");
+        }
+        News::Solved(key) => tracing::info!(stream = %key, "image stream can be read again, or is gone"),
+    }
+}
