@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
 
 mod certs;
+mod controller;
 mod crd;
 mod process;
 mod serve;
@@ -24,6 +25,7 @@ pub struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Webhook(Box<webhook::Webhook>),
+    Controller(Box<controller::Controller>),
     Certs(certs::Certs),
     Crd(crd::Crd),
 }
@@ -38,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
             Command::Webhook(webhook) => webhook.run(),
+            Command::Controller(controller) => controller.run(),
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
         }

@@ -7,12 +7,16 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::controller::agenda::Rules;
 use crate::controller::certificate::Place;
+use crate::controller::import::Settings;
+use crate::controller::leader;
 use crate::reference::Reference;
 use crate::server::authority::Authority;
 use crate::server::certificate::Files;
 use crate::server::listener::Limits;
 use crate::store::kube::{Access, Preference};
+use crate::stream::types::ImportMode;
 use crate::workload::Kind;
 
 /// Where streams are, without a cluster.
@@ -59,19 +63,126 @@ pub enum Source {
     Cluster(Preference),
 }
 
-/// What is resolved, and to what.
+/// Where the streams' images can be pulled from.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Streams")]
-pub struct ResolveArgs {
+pub struct RegistryHostArgs {
     /// Host and port of the registry that serves the streams' images, which tags with reference policy Local and
     /// tags without an image resolve to. Without it, what the streams' status says
     #[arg(long, value_name = "HOST[:PORT]", env = "PINSTREAM_REGISTRY_HOST", value_parser = registry_host)]
     pub registry_host: Option<String>,
+}
+
+/// What is resolved, and to what.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub struct ResolveArgs {
+    /// Where the streams' images can be pulled from.
+    #[command(flatten)]
+    pub host: RegistryHostArgs,
 
     /// A further kind to resolve images in: GROUP/KIND=POINTER with a JSON pointer to its pod template, such as
     /// argoproj.io/Rollout=/spec/template, or PodTemplate or DeploymentConfig. Repeatable
     #[arg(long = "kind", value_name = "KIND", env = "PINSTREAM_KINDS", value_delimiter = ',', value_parser = Kind::parse)]
     pub kinds: Vec<Kind>,
+}
+
+/// How image streams are imported.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Import")]
+pub struct ImportArgs {
+    /// How long after a scheduled tag was imported it is imported again; a tenth more or less by chance
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_IMPORT_INTERVAL", default_value = "15m", value_parser = interval)]
+    import_interval: Duration,
+
+    /// How many tags are imported on schedule in a minute at most
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PINSTREAM_SCHEDULED_IMPORTS_PER_MINUTE",
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    scheduled_imports_per_minute: u32,
+
+    /// What importing makes of an index of several platforms where a tag does not say: the index itself, or the image of
+    /// one platform as OpenShift does
+    #[arg(long, value_name = "MODE", env = "PINSTREAM_IMPORT_MODE", default_value = "PreserveOriginal")]
+    import_mode: DefaultMode,
+
+    /// How many tags of a repository become tags of a stream that names it as a whole
+    #[arg(long, value_name = "N", env = "PINSTREAM_REPOSITORY_TAGS", default_value = "50")]
+    repository_tags: usize,
+}
+
+/// What importing makes of an index where a tag does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DefaultMode {
+    /// The index and all its children.
+    #[value(name = "PreserveOriginal")]
+    PreserveOriginal,
+    /// The image of one platform.
+    #[value(name = "Legacy")]
+    Legacy,
+}
+
+impl ImportArgs {
+    /// How importing is done. `registry_host` is the host that serves the streams' images, if one does.
+    #[must_use]
+    pub fn settings(&self, registry_host: Option<String>) -> Settings {
+        Settings {
+            rules: Rules { interval: self.import_interval, scheduled_per_minute: self.scheduled_imports_per_minute },
+            default_mode: match self.import_mode {
+                DefaultMode::PreserveOriginal => ImportMode::PreserveOriginal,
+                DefaultMode::Legacy => ImportMode::Legacy,
+            },
+            repository_tags_max: self.repository_tags,
+            registry_host,
+        }
+    }
+}
+
+/// How registries are asked.
+#[derive(Args, Clone, Debug)]
+pub struct RegistryArgs {}
+
+impl RegistryArgs {
+    /// As settings.
+    ///
+    /// # Errors
+    /// Unreadable files.
+    pub fn settings(&self) -> anyhow::Result<crate::registry::Settings> {
+        Ok(crate::registry::Settings {})
+    }
+}
+
+/// Which of several controllers works.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Leader")]
+pub struct LeaderArgs {
+    /// Lease by which replicas agree on the one that works
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        env = "PINSTREAM_LEASE",
+        default_value = "default/pinstream-controller",
+        value_parser = namespaced
+    )]
+    lease: (String, String),
+
+    /// Name of this process in the Lease. Without it, the host's name and a random number
+    #[arg(long, value_name = "NAME", env = "PINSTREAM_IDENTITY")]
+    identity: Option<String>,
+}
+
+impl LeaderArgs {
+    /// Where the Lease is, and who wants it. `random` is any number, `host` the name of the machine.
+    #[must_use]
+    pub fn place(&self, host: &str, random: u64) -> leader::Place {
+        let (namespace, name) = self.lease.clone();
+        let identity = self.identity.clone().unwrap_or_else(|| format!("{host}_{random:016x}"));
+        leader::Place { namespace, name, identity }
+    }
 }
 
 /// Where to serve on a machine of one's own.
@@ -298,6 +409,14 @@ fn lifetime(written: &str) -> Result<Duration, String> {
     if parsed < LIFETIME_MIN { Err("it may not be less than 10s".to_owned()) } else { Ok(parsed) }
 }
 
+/// Registries should not be asked more often.
+const INTERVAL_MIN: Duration = Duration::from_mins(1);
+
+fn interval(written: &str) -> Result<Duration, String> {
+    let parsed = duration(written)?;
+    if parsed < INTERVAL_MIN { Err("it may not be less than 1m".to_owned()) } else { Ok(parsed) }
+}
+
 fn namespaced(written: &str) -> Result<(String, String), String> {
     match written.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -350,6 +469,14 @@ mod tests {
     #[case("90", false)]
     fn lifetimes_are_checked(#[case] written: &str, #[case] is_good: bool) {
         assert_eq!(lifetime(written).is_ok(), is_good);
+    }
+
+    #[rstest]
+    #[case("1m", true)]
+    #[case("15m", true)]
+    #[case("59s", false)]
+    fn intervals_are_at_least_a_minute(#[case] written: &str, #[case] is_good: bool) {
+        assert_eq!(interval(written).is_ok(), is_good);
     }
 
     #[rstest]

@@ -5,3 +5,4 @@ pub mod certificate;
 pub mod import;
 pub mod leader;
 pub mod settle;
+pub mod work;

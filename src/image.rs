@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// What is known of one image, named by its digest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Image {}
+pub struct Image {
+    digest: String,
+}
 
 impl Image {
     /// Name of the resource.
@@ -15,7 +17,7 @@ impl Image {
     /// Digest.
     #[must_use]
     pub fn digest(&self) -> &str {
-        ""
+        &self.digest
     }
     /// As stored.
     #[must_use]

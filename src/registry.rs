@@ -75,3 +75,31 @@ impl Keyring {
     /// Both.
     pub fn merge(&mut self, _other: Self) {}
 }
+
+/// Settings.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {}
+/// Client.
+pub struct Client {}
+impl Client {
+    /// New.
+    ///
+    /// # Errors
+    /// TLS.
+    pub fn new(_settings: Settings) -> Result<Self, std::io::Error> {
+        Ok(Self {})
+    }
+}
+impl crate::controller::import::Remote for Client {
+    async fn fetch(
+        &self,
+        _wanted: &crate::stream::plan::Wanted,
+        _known: Option<&str>,
+        _keyring: &Keyring,
+    ) -> Result<Fetched, FetchError> {
+        Err(FetchError { reason: Reason::InternalError, message: String::new(), retry: Retry::Never })
+    }
+    async fn tags(&self, _repository: &str, _insecure: bool, _keyring: &Keyring) -> Result<Vec<String>, FetchError> {
+        Err(FetchError { reason: Reason::InternalError, message: String::new(), retry: Retry::Never })
+    }
+}

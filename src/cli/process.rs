@@ -28,8 +28,6 @@ use crate::store::poll::Polled;
 use crate::supervisor::Supervisor;
 use crate::workload::Kinds;
 
-/// Connections to health and metrics at a time, whatever the webhook's cap is.
-const ADMIN_CONNECTIONS: usize = 64;
 /// The task whose end is the end of the process.
 const WEBHOOK_TASK: &str = "webhook listener";
 
@@ -105,13 +103,13 @@ impl Process {
             Gate::new("serving", move || (*phases.borrow() > Phase::Serving).then_some("stopping")),
         ];
         let router = health::router(gates).merge(metrics::router(Arc::clone(&shared.metrics)));
-        Listener::plain(socket, router, Limits { connections: ADMIN_CONNECTIONS, ..self.limits.limits() })
+        Listener::plain(socket, router, Limits { connections: Limits::ADMIN.connections, ..self.limits.limits() })
     }
 
     /// Streams of a directory are there when this ends; those of a cluster come when the cluster answers.
     async fn start_streams(&self, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
         let (streams, metrics) = (Arc::clone(&shared.streams), Arc::clone(&shared.metrics));
-        let registry_host = self.resolve.registry_host.clone();
+        let registry_host = self.resolve.host.registry_host.clone();
         match &self.source {
             Source::Directory(root) => {
                 let polled = Polled::load(Directory::new(root.clone(), registry_host), streams, metrics).await?;
@@ -192,12 +190,12 @@ impl Process {
     }
 }
 
-fn early(name: &str, result: anyhow::Result<()>) -> anyhow::Error {
+pub(super) fn early(name: &str, result: anyhow::Result<()>) -> anyhow::Error {
     let error = result.err().unwrap_or_else(|| anyhow::anyhow!("it just ended"));
     error.context(format!("the task \"{name}\" ended before its time"))
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+pub(super) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("{address} cannot be listened on; choose another address with {flag} (port 0 is any free one)")
     })
@@ -218,25 +216,25 @@ impl Shared {
 }
 
 /// A task that has nothing to fail with.
-async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(super) async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     task.await;
     Ok(())
 }
 
 /// The signals that end the process.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened for");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     /// Waits for the next; `true` if whoever sent it expects the process to take leave first (SIGTERM).
-    async fn next(&mut self) -> bool {
+    pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             _ = self.terminate.recv() => true,
             _ = self.interrupt.recv() => false,

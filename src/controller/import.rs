@@ -271,9 +271,10 @@ impl<H: Home, R: Remote> Worker<H, R> {
         }
         let results: Vec<_> = answers.iter().map(|answer| answer.imported.clone()).collect();
         for _ in 0..WRITES_MAX {
-            let in_use = match outcome::is_full(&stored.stream) {
-                true => self.home.images_in_use(&stored.key().namespace).await,
-                false => BTreeSet::new(),
+            let in_use = if outcome::is_full(&stored.stream) {
+                self.home.images_in_use(&stored.key().namespace).await
+            } else {
+                BTreeSet::new()
             };
             let outcome = outcome::apply(&stored.stream, &results, Timestamp::now(), &in_use);
             if outcome.stream == stored.stream {

@@ -34,6 +34,17 @@ pub struct Limits {
     pub connections: usize,
 }
 
+impl Limits {
+    /// For health and metrics.
+    pub const ADMIN: Self = Self {
+        handshake: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+        idle: Duration::from_mins(2),
+        drain: Duration::from_secs(5),
+        connections: 64,
+    };
+}
+
 /// A bound socket and what to serve on it.
 pub struct Listener {
     socket: TcpListener,

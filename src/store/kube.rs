@@ -17,4 +17,4 @@ pub use feed::Feed;
 pub use garbage::keep_clean;
 pub use home::ClusterHome;
 pub use published::Published;
-pub use watch::{Preference, Watched};
+pub use watch::{Preference, Watched, is_openshift};

@@ -13,7 +13,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
-use kube::api::{Api, ListParams, ObjectMeta, PatchParams, PostParams};
+use kube::api::{Api, GetParams, ListParams, ObjectMeta, PatchParams, PostParams};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -170,7 +170,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Value, HomeError> {
 
 impl Home for ClusterHome {
     async fn read(&self, key: &Key) -> Result<Option<Stored>, HomeError> {
-        match self.ask(key, streams(&key.namespace).get(&key.name, &Default::default())).await {
+        match self.ask(key, streams(&key.namespace).get(&key.name, &GetParams::default())).await {
             Ok(stream) => Ok(Some(stored(stream, &key.namespace))),
             Err(HomeError::Gone(_)) => Ok(None),
             Err(error) => Err(error),

@@ -18,7 +18,7 @@ pub struct Published {
     registry_host: Option<String>,
     publisher: Publisher,
     table: Table,
-    is_published: bool,
+    is_listed: bool,
 }
 
 impl Watched<Published> {
@@ -32,7 +32,7 @@ impl Watched<Published> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (publisher, table) = (Publisher::new(streams, metrics), Table::default());
-        Self::of(client, preference, Published { registry_host, publisher, table, is_published: false })
+        Self::of(client, preference, Published { registry_host, publisher, table, is_listed: false })
     }
 }
 
@@ -43,7 +43,7 @@ impl Sink for Published {
 
     fn end_list(&mut self) {
         self.table.end_list().iter().for_each(tell);
-        self.is_published = false;
+        self.is_listed = false;
     }
 
     fn apply(&mut self, item: Item) {
@@ -59,11 +59,11 @@ impl Sink for Published {
     fn flush(&mut self) {
         self.publisher.problems(self.table.problem_count());
         let changed = self.table.take_changed();
-        let listed = (!self.is_published).then(|| self.table.snapshot().clone());
+        let listed = (!self.is_listed).then(|| self.table.snapshot().clone());
         if let Some(snapshot) = changed.or(listed) {
             tracing::debug!(streams = snapshot.stream_count(), tags = snapshot.tag_count(), "image streams changed");
             self.publisher.publish(snapshot);
-            self.is_published = true;
+            self.is_listed = true;
         }
     }
 

@@ -202,7 +202,7 @@ impl<S: Sink> Watched<S> {
     async fn follow(&mut self) -> Result<(), WatchError> {
         let resource = match self.resource {
             Some(resource) => resource,
-            None => self.discover().await?,
+            None => discover(&self.client, self.preference).await?,
         };
         let version = match self.version.clone() {
             Some(version) => version,
@@ -213,23 +213,6 @@ impl<S: Sink> Watched<S> {
         let since = if matches!(ended, Err(WatchError::Silent(_))) { self.heard } else { Instant::now() };
         self.sink.is_lost(since);
         ended
-    }
-
-    /// Which resource to read.
-    async fn discover(&self) -> Result<Served, WatchError> {
-        let openshift = Served::OpenShift;
-        let is_openshift = match self.preference {
-            Preference::OpenShift => true,
-            Preference::Pinstream => false,
-            Preference::Auto => {
-                match answer(self.client.list_api_group_resources(&openshift.api_version()), openshift).await {
-                    Ok(served) => served.resources.iter().any(|served| served.name == PLURAL),
-                    Err(WatchError::NoOpenShift(_)) => false,
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        Ok(if is_openshift { openshift } else { Served::Pinstream })
     }
 
     /// Reads everything, page by page. Gives back where a watch is to begin.
@@ -299,6 +282,37 @@ impl<S: Sink> Watched<S> {
         });
         Ok(())
     }
+}
+
+/// Whether the streams of a cluster are OpenShift's, which imports them itself. Asks until the cluster answers.
+pub async fn is_openshift(client: &Client, preference: Preference) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        match discover(client, preference).await {
+            Ok(served) => return served == Served::OpenShift,
+            Err(error) => {
+                let wait = backoff.next(RandomState::new().hash_one(()));
+                let retry_seconds = wait.as_secs_f64();
+                tracing::warn!(%error, retry_seconds, "it cannot be told yet whether this is OpenShift");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Which resource to read.
+async fn discover(client: &Client, preference: Preference) -> Result<Served, WatchError> {
+    let openshift = Served::OpenShift;
+    let is_openshift = match preference {
+        Preference::OpenShift => true,
+        Preference::Pinstream => false,
+        Preference::Auto => match answer(client.list_api_group_resources(&openshift.api_version()), openshift).await {
+            Ok(served) => served.resources.iter().any(|served| served.name == PLURAL),
+            Err(WatchError::NoOpenShift(_)) => false,
+            Err(error) => return Err(error),
+        },
+    };
+    Ok(if is_openshift { openshift } else { Served::Pinstream })
 }
 
 /// Waits for an answer, but not for ever.
