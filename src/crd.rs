@@ -1,4 +1,4 @@
-//! The custom resource of image streams, made of the types in `stream::types`. Pure.
+//! The custom resources: image streams, made of the types in `stream::types`, and images. Pure.
 //!
 //! Says what a plain cluster stores, refuses and shows. Must not talk to a cluster.
 
@@ -20,41 +20,89 @@ pub const PLURAL: &str = "imagestreams";
 /// Name in paths of the custom resource of images.
 pub const IMAGES_PLURAL: &str = "images";
 
-/// What stands at the top of the manifest.
-const HEADER: &str = "# Image streams as a custom resource, `pinstream crd` prints it. Made from the types in \
-                      src/stream/types.rs; renew it with: cargo run -- crd > charts/pinstream/files/crds/imagestreams.yaml\n";
-
-/// The manifest of the CustomResourceDefinition, YAML.
-///
-/// # Errors
-/// If it has no YAML form, which none was seen to lack.
-pub fn manifest() -> Result<String, serde_saphyr::ser::Error> {
-    Ok(format!("{HEADER}{}", serde_saphyr::to_string(&definition())?))
+/// A custom resource: where its manifest is kept, and what it says.
+pub struct Resource {
+    /// Its name in paths, and the name of its file under `charts/pinstream/files/crds`.
+    pub plural: &'static str,
+    definition: Value,
 }
 
-/// The CustomResourceDefinition.
+impl Resource {
+    /// The manifest of the CustomResourceDefinition, YAML.
+    ///
+    /// # Errors
+    /// If it has no YAML form, which none was seen to lack.
+    pub fn manifest(&self) -> Result<String, serde_saphyr::ser::Error> {
+        let plural = self.plural;
+        let header = format!(
+            "# A custom resource of Pinstream, made from its types; `pinstream crd` prints it. Renew it with:\n\
+             # cargo run -- crd {plural} > charts/pinstream/files/crds/{plural}.yaml\n"
+        );
+        Ok(format!("{header}{}", serde_saphyr::to_string(&self.definition)?))
+    }
+}
+
+/// Every custom resource there is.
 #[must_use]
-pub fn definition() -> Value {
+pub fn all() -> [Resource; 2] {
+    [Resource { plural: PLURAL, definition: streams() }, Resource { plural: IMAGES_PLURAL, definition: images() }]
+}
+
+/// Image streams.
+fn streams() -> Value {
+    let names = json!({
+        "kind": KIND, "listKind": format!("{KIND}List"), "plural": PLURAL, "singular": "imagestream",
+        "shortNames": ["is"], "categories": ["all"]
+    });
+    let version = json!({
+        "name": VERSION,
+        "served": true,
+        "storage": true,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns(),
+        "schema": {"openAPIV3Schema": schema()},
+    });
+    definition(PLURAL, "Namespaced", &names, &version)
+}
+
+/// Images: what importing found out about them. Nobody but the controller writes them.
+fn images() -> Value {
+    let names = json!({
+        "kind": "Image", "listKind": "ImageList", "plural": IMAGES_PLURAL, "singular": "image",
+    });
+    let columns = json!([
+        {"name": "Image reference", "type": "string", "jsonPath": ".dockerImageReference",
+         "description": "Where it was found first."},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+         "description": "When it was found first."},
+    ]);
+    let schema = json!({
+        "type": "object",
+        "description": "What is known of one image, named by its digest with a dash in place of the colon.",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+        },
+        // It is OpenShift's Image, whose metadata is what the image's author put there.
+        "x-kubernetes-preserve-unknown-fields": true,
+    });
+    let version = json!({
+        "name": VERSION,
+        "served": true,
+        "storage": true,
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": schema},
+    });
+    definition(IMAGES_PLURAL, "Cluster", &names, &version)
+}
+
+fn definition(plural: &str, scope: &str, names: &Value, version: &Value) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{PLURAL}.{GROUP}")},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND, "listKind": format!("{KIND}List"), "plural": PLURAL, "singular": "imagestream",
-                "shortNames": ["is"], "categories": ["all"]
-            },
-            "versions": [{
-                "name": VERSION,
-                "served": true,
-                "storage": true,
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": columns(),
-                "schema": {"openAPIV3Schema": schema()},
-            }],
-        },
+        "metadata": {"name": format!("{plural}.{GROUP}")},
+        "spec": {"group": GROUP, "scope": scope, "names": names, "versions": [version]},
     })
 }
 

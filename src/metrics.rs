@@ -249,6 +249,10 @@ impl Metrics {
             },
             registry,
         };
+        for state in ["pending", "failed", "scheduled", "imported"] {
+            metrics.import.tags.with_label_values(&[state]);
+        }
+        metrics.import.imports.with_label_values(&["imported", ""]);
         for outcome in Outcome::LABELS {
             metrics.slots.with_label_values(&[outcome]);
         }

@@ -171,7 +171,8 @@ fn refused(schema: &Value, value: &Value, path: &str, wrong: &mut Vec<String>) {
 #[case("admission-with-registry.json")]
 #[case("admission-without-registry.json")]
 fn recorded_streams_fit_the_custom_resource(#[case] file: &str) {
-    let definition = pinstream::crd::definition();
+    let [streams, _] = pinstream::crd::all();
+    let definition: Value = serde_saphyr::from_str(&streams.manifest().unwrap()).unwrap();
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
     let recorded: Value = data(file);
     let mut wrong = Vec::new();

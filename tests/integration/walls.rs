@@ -15,7 +15,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
     ("store/documents", &["stream"]),
-    ("store/kube/table", &["index"]),
+    ("store/kube/table", &["index", "stream"]),
+    ("controller/agenda", &["stream"]),
+    ("image", &[]),
     ("backoff", &[]),
     ("server/authority", &["server"]),
     ("server/issue", &["server"]),
@@ -41,7 +43,8 @@ const IMPURE: &[&str] = &[
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("server", &["admission", "store", "stream", "index", "workload", "cli", "config"]),
     ("store", &["admission", "server", "cli", "config", "workload", "controller"]),
-    ("controller", &["admission", "store", "cli", "config", "workload"]),
+    ("registry", &["admission", "store", "server", "cli", "config", "workload", "controller", "index"]),
+    ("controller", &["admission", "cli", "config", "workload", "index"]),
     ("admission", &["server", "cli", "config"]),
     ("metrics", &["server", "store", "cli", "config"]),
 ];

@@ -32,6 +32,35 @@ app.kubernetes.io/part-of: pinstream
 {{- end }}
 {{- end }}
 
+{{- /* The controller: there where it has something to import into. */ -}}
+{{- define "pinstream.hasController" -}}
+{{- if and .Values.controller.enabled (has .Values.source (list "auto" "pinstream")) }}true{{ end }}
+{{- end }}
+
+{{- define "pinstream.controllerName" -}}
+{{- printf "%s-controller" (include "pinstream.fullname" .) }}
+{{- end }}
+
+{{- define "pinstream.controllerSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "pinstream.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "pinstream.controllerLabels" -}}
+{{- mergeOverwrite (include "pinstream.labels" . | fromYaml) (include "pinstream.controllerSelectorLabels" . | fromYaml) | toYaml }}
+{{- end }}
+
+{{- define "pinstream.controllerServiceAccountName" -}}
+{{- with .Values.controller.serviceAccount }}
+{{- if .create }}
+{{- default (include "pinstream.controllerName" $) .name }}
+{{- else }}
+{{- required "controller.serviceAccount.name must name an existing ServiceAccount when controller.serviceAccount.create is false" .name }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "pinstream.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "pinstream.fullname" .) .Values.serviceAccount.name }}
