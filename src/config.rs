@@ -1,9 +1,11 @@
 //! Flags and environment, parsed once into types that cannot be wrong. `docs/configuration.md` lists them all.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
@@ -12,6 +14,7 @@ use crate::controller::certificate::Place;
 use crate::controller::import::Settings;
 use crate::controller::leader;
 use crate::reference::Reference;
+use crate::registry;
 use crate::server::authority::Authority;
 use crate::server::certificate::Files;
 use crate::server::listener::Limits;
@@ -144,15 +147,66 @@ impl ImportArgs {
 
 /// How registries are asked.
 #[derive(Args, Clone, Debug)]
-pub struct RegistryArgs {}
+#[command(next_help_heading = "Registries")]
+pub struct RegistryArgs {
+    /// Further CAs to trust, PEM: FILE for all registries, HOST[:PORT]=FILE for one. Repeatable
+    #[arg(long = "registry-ca", value_name = "[HOST=]FILE", env = "PINSTREAM_REGISTRY_CA", value_delimiter = ',')]
+    cas: Vec<String>,
+
+    /// A registry that may be asked: a host with * and ?, and with its port if that is not 443. Repeatable. Without it all
+    /// may
+    #[arg(
+        long = "registry-allow",
+        value_name = "HOST[:PORT]",
+        env = "PINSTREAM_REGISTRY_ALLOW",
+        value_delimiter = ','
+    )]
+    allow: Vec<String>,
+
+    /// A registry that may not be asked, written likewise. Repeatable
+    #[arg(
+        long = "registry-block",
+        value_name = "HOST[:PORT]",
+        env = "PINSTREAM_REGISTRY_BLOCK",
+        value_delimiter = ','
+    )]
+    block: Vec<String>,
+
+    /// How many requests one registry gets at a time; 0 means no limit
+    #[arg(
+        long = "registry-concurrency",
+        value_name = "N",
+        env = "PINSTREAM_REGISTRY_CONCURRENCY",
+        default_value = "8"
+    )]
+    concurrency: usize,
+
+    /// How many requests one registry gets in a second; 0 means no limit
+    #[arg(long = "registry-rate", value_name = "N", env = "PINSTREAM_REGISTRY_RATE", default_value = "20", value_parser = rate)]
+    rate: f64,
+}
 
 impl RegistryArgs {
-    /// As settings.
+    /// How registries are asked.
     ///
     /// # Errors
-    /// Unreadable files.
-    pub fn settings(&self) -> anyhow::Result<crate::registry::Settings> {
-        Ok(crate::registry::Settings {})
+    /// If a file cannot be read.
+    pub fn settings(&self) -> anyhow::Result<registry::Settings> {
+        let read = |written: &String| {
+            let (host, path) = match written.split_once('=') {
+                Some((host, path)) => (Some(host.to_owned()), path),
+                None => (None, written.as_str()),
+            };
+            let pem = fs::read(path).with_context(|| format!("the CA file {path} of --registry-ca cannot be read"))?;
+            Ok((host, pem))
+        };
+        Ok(registry::Settings {
+            extra_cas: self.cas.iter().map(read).collect::<anyhow::Result<_>>()?,
+            registries: registry::Registries { allow: self.allow.clone(), block: self.block.clone() },
+            concurrency: self.concurrency,
+            rate: self.rate,
+            ..registry::Settings::default()
+        })
     }
 }
 
@@ -415,6 +469,11 @@ const INTERVAL_MIN: Duration = Duration::from_mins(1);
 fn interval(written: &str) -> Result<Duration, String> {
     let parsed = duration(written)?;
     if parsed < INTERVAL_MIN { Err("it may not be less than 1m".to_owned()) } else { Ok(parsed) }
+}
+
+fn rate(written: &str) -> Result<f64, String> {
+    let rate: f64 = written.parse().map_err(|_| "write a number such as 20 or 0.5".to_owned())?;
+    if rate.is_finite() && rate >= 0.0 { Ok(rate) } else { Err("it may not be negative".to_owned()) }
 }
 
 fn namespaced(written: &str) -> Result<(String, String), String> {

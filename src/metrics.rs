@@ -73,6 +73,8 @@ pub struct ImportMetrics {
     pub overdue: Gauge,
     /// 1 while this process is the one that imports.
     pub leader: IntGauge,
+    /// Requests to registries, by class of answer.
+    pub registry_requests: IntCounterVec,
 }
 
 impl ImportMetrics {
@@ -105,6 +107,13 @@ impl ImportMetrics {
                 Gauge::new(
                     "pinstream_import_overdue_seconds",
                     "For how long the scheduled import that waits longest has been due.",
+                )?,
+            )?,
+            registry_requests: added(
+                registry,
+                IntCounterVec::new(
+                    opts("pinstream_registry_requests_total", "Requests to registries by class of answer."),
+                    &["class"],
                 )?,
             )?,
             leader: added(
@@ -253,6 +262,7 @@ impl Metrics {
             metrics.import.tags.with_label_values(&[state]);
         }
         metrics.import.imports.with_label_values(&["imported", ""]);
+        metrics.import.registry_requests.with_label_values(&["2xx"]);
         for outcome in Outcome::LABELS {
             metrics.slots.with_label_values(&[outcome]);
         }

@@ -1,27 +1,91 @@
-//! The client of remote registries.
+//! The client of remote registries: what an image's digest is, and what is known of the image.
+//!
+//! Speaks OCI distribution and Docker v2. Every answer is bounded and checked against its digest; a registry that is slow,
+//! limits or lies costs only those who ask it. Credentials come with each call: nothing that one tenant's credentials
+//! brought is ever used for another. Must not know what a stream is made of.
+
+mod address;
+mod challenge;
+mod client;
+mod keyring;
+mod limits;
+mod manifest;
+mod transport;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use address::{Address, Registries};
+pub use client::Client;
+pub use keyring::{Credential, Keyring, KeyringError};
+pub use transport::SetupError;
+
 use crate::image::Image;
 
-/// The credentials of one tenant.
-#[derive(Clone, Debug, Default)]
-pub struct Keyring {}
+/// How registries are asked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Further CAs, PEM: of one registry's host, or of all.
+    pub extra_cas: Vec<(Option<String>, Vec<u8>)>,
+    /// Which registries may be asked.
+    pub registries: Registries,
+    /// Requests to one registry at a time; 0 means no limit.
+    pub concurrency: usize,
+    /// Requests to one registry in a second; 0 means no limit.
+    pub rate: f64,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a registry may be silent.
+    pub silence_timeout: Duration,
+    /// How long all of one image may take.
+    pub total_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            extra_cas: Vec::new(),
+            registries: Registries::default(),
+            concurrency: 8,
+            rate: 20.0,
+            connect_timeout: Duration::from_secs(10),
+            silence_timeout: Duration::from_secs(20),
+            total_timeout: Duration::from_mins(2),
+        }
+    }
+}
+
+/// Which image is wanted, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted<'a> {
+    /// The image as the user wrote it.
+    pub reference: &'a str,
+    /// An index is wanted as it is; else the image of one platform in it.
+    pub whole_index: bool,
+    /// Bad TLS and plain HTTP are accepted.
+    pub insecure: bool,
+    /// Preferred operating system in an index.
+    pub system: Option<&'a str>,
+    /// Preferred architecture in an index.
+    pub architecture: Option<&'a str>,
+    /// A digest whose image is known already: only another one is of interest.
+    pub known: Option<&'a str>,
+}
 
 /// An image that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fetched {
-    /// Digest.
+    /// Digest of the image, or of the index if that is wanted.
     pub digest: String,
-    /// Pull spec.
+    /// The user's spelling with the digest in place of the tag.
     pub pull_spec: String,
-    /// The image, then its children.
+    /// The image, then the images of an index. Empty if it is the one that is known.
     pub images: Vec<Image>,
 }
 
 /// Why an image was not found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct FetchError {
     /// One word for programs.
     pub reason: Reason,
@@ -31,12 +95,30 @@ pub struct FetchError {
     pub retry: Retry,
 }
 
-/// One word for programs.
+impl FetchError {
+    fn new(reason: Reason, retry: Retry, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry }
+    }
+}
+
+/// One word for programs, as the Kubernetes API has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Not there.
+    /// The reference cannot be read, or what the registry has is of no use.
+    Invalid,
+    /// It is not there.
     NotFound,
-    /// Else.
+    /// The registry wants other credentials.
+    Unauthorized,
+    /// The registry may not be asked, or refuses.
+    Forbidden,
+    /// The registry wants to be asked later.
+    TooManyRequests,
+    /// The registry did not answer in time.
+    Timeout,
+    /// The registry cannot be reached.
+    ServiceUnavailable,
+    /// Everything else.
     InternalError,
 }
 
@@ -49,57 +131,10 @@ impl fmt::Display for Reason {
 /// When to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Not before something changes.
+    /// Not before something is changed.
     Never,
     /// After a while.
     Later,
     /// After that time.
     After(Duration),
-}
-
-impl Keyring {
-    /// Of a Secret.
-    ///
-    /// # Errors
-    /// Unreadable.
-    pub fn from_docker_config_json(_bytes: &[u8]) -> Result<Self, String> {
-        Ok(Self {})
-    }
-    /// Of a Secret.
-    ///
-    /// # Errors
-    /// Unreadable.
-    pub fn from_dockercfg(_bytes: &[u8]) -> Result<Self, String> {
-        Ok(Self {})
-    }
-    /// Both.
-    pub fn merge(&mut self, _other: Self) {}
-}
-
-/// Settings.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {}
-/// Client.
-pub struct Client {}
-impl Client {
-    /// New.
-    ///
-    /// # Errors
-    /// TLS.
-    pub fn new(_settings: Settings) -> Result<Self, std::io::Error> {
-        Ok(Self {})
-    }
-}
-impl crate::controller::import::Remote for Client {
-    async fn fetch(
-        &self,
-        _wanted: &crate::stream::plan::Wanted,
-        _known: Option<&str>,
-        _keyring: &Keyring,
-    ) -> Result<Fetched, FetchError> {
-        Err(FetchError { reason: Reason::InternalError, message: String::new(), retry: Retry::Never })
-    }
-    async fn tags(&self, _repository: &str, _insecure: bool, _keyring: &Keyring) -> Result<Vec<String>, FetchError> {
-        Err(FetchError { reason: Reason::InternalError, message: String::new(), retry: Retry::Never })
-    }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
 use super::settle;
 use crate::metrics::ImportMetrics;
-use crate::registry::{FetchError, Fetched, Keyring, Reason, Retry};
+use crate::registry::{self, FetchError, Fetched, Keyring, Reason, Retry};
 use crate::store::home::{Change, Home, HomeError, Stored};
 use crate::stream::Key;
 use crate::stream::outcome::{self, Found, Imported, News};
@@ -292,6 +292,24 @@ impl<H: Home, R: Remote> Worker<H, R> {
             }
         }
         Err(HomeError::Conflict(stored.key()))
+    }
+}
+
+impl Remote for registry::Client {
+    async fn fetch(&self, wanted: &Wanted, known: Option<&str>, keyring: &Keyring) -> Result<Fetched, FetchError> {
+        let wanted = registry::Wanted {
+            reference: &wanted.source,
+            whole_index: wanted.mode != ImportMode::Legacy,
+            insecure: wanted.insecure,
+            system: wanted.system.as_deref(),
+            architecture: wanted.architecture.as_deref(),
+            known,
+        };
+        registry::Client::fetch(self, &wanted, keyring).await
+    }
+
+    async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
+        registry::Client::tags(self, repository, insecure, keyring).await
     }
 }
 

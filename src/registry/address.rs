@@ -1,0 +1,157 @@
+//! Where an image is asked for, and whether it may be. Pure.
+
+use crate::reference::{Reference, ReferenceError};
+
+/// What Docker Hub is called in references.
+pub(super) const HUB: &str = "docker.io";
+/// Where Docker Hub is asked.
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// Where an image is asked for. Docker's defaults are filled in; what the user wrote stays with the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The registry as references name it.
+    pub registry: String,
+    /// Host, and port if there is one.
+    pub host: String,
+    /// Repository in it.
+    pub repository: String,
+    /// Digest if there is one, else tag, else `latest`.
+    pub version: String,
+}
+
+impl Address {
+    /// Where that reference leads.
+    ///
+    /// # Errors
+    /// If it is no reference, or names only a registry.
+    pub fn of(reference: &str) -> Result<Self, ReferenceError> {
+        let parsed = Reference::parse(reference)?;
+        if parsed.name.is_empty() {
+            return Err(ReferenceError::Name);
+        }
+        let registry = match parsed.registry {
+            None | Some("index.docker.io" | HUB_HOST) => HUB,
+            Some(registry) => registry,
+        };
+        let repository = match parsed.namespace {
+            Some(namespace) => format!("{namespace}/{}", parsed.name),
+            None if registry == HUB => format!("library/{}", parsed.name),
+            None => parsed.name.to_owned(),
+        };
+        let host = if registry == HUB { HUB_HOST } else { registry };
+        Ok(Self {
+            registry: registry.to_owned(),
+            host: host.to_owned(),
+            repository,
+            version: parsed.digest.or(parsed.tag).unwrap_or("latest").to_owned(),
+        })
+    }
+
+    /// The digest that is asked for, if it is one.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        self.version.contains(':').then_some(&self.version)
+    }
+}
+
+/// Which registries may be asked. Patterns are hosts with `*` and `?`, and with a port if it is not 443.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registries {
+    /// None means all.
+    pub allow: Vec<String>,
+    /// Win over those that are allowed.
+    pub block: Vec<String>,
+}
+
+impl Registries {
+    /// The registry, as references name it, may be asked.
+    #[must_use]
+    pub fn permit(&self, registry: &str) -> bool {
+        let matches = |pattern: &String| {
+            let pattern = if pattern == "index.docker.io" || pattern == HUB_HOST { HUB } else { pattern };
+            glob(pattern, registry)
+        };
+        (self.allow.is_empty() || self.allow.iter().any(matches)) && !self.block.iter().any(matches)
+    }
+}
+
+/// `*` stands for any text, `?` for one character.
+#[must_use]
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut at_pattern, mut at_text) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while at_text < text.len() {
+        match pattern.get(at_pattern) {
+            Some('*') => {
+                star = Some((at_pattern + 1, at_text));
+                at_pattern += 1;
+            }
+            Some(character) if *character == '?' || *character == text[at_text] => {
+                at_pattern += 1;
+                at_text += 1;
+            }
+            _ => {
+                let Some((after_star, taken)) = star else { return false };
+                star = Some((after_star, taken + 1));
+                (at_pattern, at_text) = (after_star, taken + 1);
+            }
+        }
+    }
+    pattern[at_pattern..].iter().all(|character| *character == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("mysql", "docker.io", "registry-1.docker.io", "library/mysql", "latest")]
+    #[case("team/app:1", "docker.io", "registry-1.docker.io", "team/app", "1")]
+    #[case("docker.io/app:1", "docker.io", "registry-1.docker.io", "library/app", "1")]
+    #[case("index.docker.io/a/b", "docker.io", "registry-1.docker.io", "a/b", "latest")]
+    #[case("quay.io/a/b/c:1", "quay.io", "quay.io", "a/b/c", "1")]
+    #[case("host:5000/x", "host:5000", "host:5000", "x", "latest")]
+    fn docker_defaults_are_filled_in(
+        #[case] reference: &str,
+        #[case] registry: &str,
+        #[case] host: &str,
+        #[case] repository: &str,
+        #[case] version: &str,
+    ) {
+        let found = Address::of(reference).unwrap();
+        assert_eq!((found.registry.as_str(), found.host.as_str()), (registry, host));
+        assert_eq!((found.repository.as_str(), found.version.as_str()), (repository, version));
+        assert_eq!(found.digest(), None);
+    }
+
+    #[test]
+    fn digest_wins_over_tag() {
+        let digest = format!("sha256:{:064x}", 1);
+        let found = Address::of(&format!("q.io/a:1@{digest}")).unwrap();
+        assert_eq!(found.digest(), Some(digest.as_str()));
+        assert!(Address::of("my.registry:5000").is_err() && Address::of("A b").is_err());
+    }
+
+    #[rstest]
+    #[case(&[], &[], "quay.io", true)]
+    #[case(&["quay.io"], &[], "quay.io", true)]
+    #[case(&["quay.io"], &[], "quay.io.evil.example", false)]
+    #[case(&["quay.io"], &[], "quay.io:5000", false)]
+    #[case(&["*.example.com:*"], &[], "a.example.com:5000", true)]
+    #[case(&["*.example.com"], &["b.*"], "b.example.com", false)]
+    #[case(&[], &["registry-1.docker.io"], "docker.io", false)]
+    #[case(&["regist?y"], &[], "registry", true)]
+    fn registries_are_permitted(
+        #[case] allow: &[&str],
+        #[case] block: &[&str],
+        #[case] registry: &str,
+        #[case] expected: bool,
+    ) {
+        let owned = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        assert_eq!(Registries { allow: owned(allow), block: owned(block) }.permit(registry), expected);
+    }
+}

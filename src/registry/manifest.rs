@@ -1,0 +1,199 @@
+//! What a manifest says: one image, or an index of several. Pure.
+
+use serde::Deserialize;
+
+use crate::image::{Child, Layer};
+
+/// Media types that are asked for.
+pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The most images that an index may have.
+const CHILDREN_MAX: usize = 200;
+
+/// A manifest that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Manifest {
+    /// One image.
+    Image {
+        /// Its media type.
+        media_type: String,
+        /// Digest and size of its configuration.
+        config: (String, u64),
+        /// Its layers, base first.
+        layers: Vec<Layer>,
+    },
+    /// Several.
+    Index {
+        /// Its media type.
+        media_type: String,
+        /// Its images.
+        children: Vec<Child>,
+    },
+}
+
+/// Why a manifest cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ManifestError {
+    #[error(
+        "its manifest is in Docker's old format (schema 1), which has no digest to pin; push the image again with a current tool"
+    )]
+    Schema1,
+    #[error("its manifest cannot be read: {0}")]
+    Form(String),
+    #[error("its index has {0} images, more than {CHILDREN_MAX}")]
+    TooMany(usize),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    digest: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    platform: Option<Platform>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Platform {
+    architecture: String,
+    os: String,
+    variant: String,
+}
+
+/// Reads a manifest. `content_type` is what the registry called it.
+pub(super) fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
+    let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    let form = |error: serde_json::Error| ManifestError::Form(error.to_string());
+    let written: Written = serde_json::from_slice(bytes).map_err(form)?;
+    if written.schema_version == 1 || content_type.is_some_and(|value| value.contains("manifest.v1+prettyjws")) {
+        return Err(ManifestError::Schema1);
+    }
+    let called = written.media_type.or_else(|| content_type.filter(|value| value.contains('+')).map(str::to_owned));
+    if let Some(manifests) = written.manifests {
+        if manifests.len() > CHILDREN_MAX {
+            return Err(ManifestError::TooMany(manifests.len()));
+        }
+        let media_type = called.filter(|called| called == DOCKER_LIST).unwrap_or_else(|| OCI_INDEX.to_owned());
+        return Ok(Manifest::Index { media_type, children: manifests.into_iter().map(child).collect() });
+    }
+    let config =
+        written.config.ok_or_else(|| ManifestError::Form("it has neither a config nor manifests".to_owned()))?;
+    let layer = |layer: Descriptor| Layer { name: layer.digest, size: layer.size, media_type: layer.media_type };
+    Ok(Manifest::Image {
+        media_type: called.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
+        config: (config.digest, config.size),
+        layers: written.layers.into_iter().map(layer).collect(),
+    })
+}
+
+fn child(descriptor: Descriptor) -> Child {
+    let Platform { architecture, os, variant } = descriptor.platform.unwrap_or_default();
+    Child {
+        digest: descriptor.digest,
+        media_type: descriptor.media_type,
+        manifest_size: descriptor.size,
+        architecture,
+        os,
+        variant,
+    }
+}
+
+/// The image of an index that OpenShift's mode `Legacy` takes: of the preferred platform, else linux/amd64, else the
+/// first.
+pub(super) fn pick<'a>(children: &'a [Child], system: Option<&str>, architecture: Option<&str>) -> Option<&'a Child> {
+    let is = |child: &Child, system: &str, architecture: &str| child.os == system && child.architecture == architecture;
+    let preferred = (system.is_some() || architecture.is_some())
+        .then(|| (system.unwrap_or("linux"), architecture.unwrap_or("amd64")));
+    let preferred =
+        preferred.and_then(|(system, architecture)| children.iter().find(|child| is(child, system, architecture)));
+    preferred.or_else(|| children.iter().find(|child| is(child, "linux", "amd64"))).or_else(|| children.first())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn children(platforms: &[(&str, &str)]) -> Vec<Child> {
+        let child = |(os, architecture): &(&str, &str)| Child {
+            digest: format!("{os}/{architecture}"),
+            os: (*os).to_owned(),
+            architecture: (*architecture).to_owned(),
+            ..Child::default()
+        };
+        platforms.iter().map(child).collect()
+    }
+
+    #[rstest]
+    #[case(&[("linux", "arm64"), ("linux", "amd64")], None, None, "linux/amd64")]
+    #[case(&[("linux", "arm64"), ("linux", "amd64")], None, Some("arm64"), "linux/arm64")]
+    #[case(&[("linux", "arm64"), ("linux", "amd64")], Some("windows"), Some("amd64"), "linux/amd64")]
+    #[case(&[("windows", "amd64"), ("linux", "amd64")], Some("windows"), None, "windows/amd64")]
+    #[case(&[("linux", "s390x"), ("linux", "arm64")], None, None, "linux/s390x")]
+    fn platform_is_picked(
+        #[case] platforms: &[(&str, &str)],
+        #[case] system: Option<&str>,
+        #[case] architecture: Option<&str>,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(pick(&children(platforms), system, architecture).unwrap().digest, expected);
+        assert_eq!(pick(&[], system, architecture), None);
+    }
+
+    #[test]
+    fn every_kind_of_manifest_is_read() {
+        let image = json!({"schemaVersion": 2, "config": {"digest": "sha256:c", "size": 7},
+            "layers": [{"digest": "sha256:l", "size": 9, "mediaType": "m"}]});
+        let read_image = read(image.to_string().as_bytes(), Some("application/vnd.oci.image.manifest.v1+json; x=y"));
+        assert!(
+            matches!(read_image, Ok(Manifest::Image { config, layers, .. }) if config.1 == 7 && layers[0].size == 9)
+        );
+        let index = json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [
+            {"digest": "sha256:m", "size": 3, "platform": {"os": "linux", "architecture": "arm", "variant": "v7"}}]});
+        let read_index = read(index.to_string().as_bytes(), None);
+        assert!(matches!(read_index, Ok(Manifest::Index { media_type, children })
+            if media_type == DOCKER_LIST && children[0].variant == "v7"));
+    }
+
+    #[rstest]
+    #[case(json!({"schemaVersion": 1, "fsLayers": []}), "schema 1")]
+    #[case(json!({"schemaVersion": 2}), "neither a config nor manifests")]
+    #[case(json!([]), "cannot be read")]
+    #[case(json!({"manifests": vec![json!({"digest": "a"}); 201]}), "201 images")]
+    fn manifest_that_cannot_be_used_says_why(#[case] manifest: serde_json::Value, #[case] expected: &str) {
+        let error = read(manifest.to_string().as_bytes(), None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn anything_can_be_tried(bytes in prop::collection::vec(any::<u8>(), 0..100), content_type in "\\PC{0,20}") {
+            let _ = read(&bytes, Some(&content_type));
+        }
+    }
+}
