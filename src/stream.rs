@@ -5,6 +5,7 @@ pub mod outcome;
 pub mod plan;
 pub mod pullspec;
 pub mod types;
+pub mod write;
 
 use std::fmt;
 

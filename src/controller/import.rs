@@ -234,7 +234,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 }
             }
         }
-        let (settled, news) = settle::settled(&*self.home, grown, &self.settings, Timestamp::now()).await?;
+        let (settled, news) = settle::settled(&*self.home, &grown, &self.settings, Timestamp::now()).await?;
         if settled != stored.stream {
             stored = self.home.write(&stored, &settled).await?;
         }

@@ -88,7 +88,9 @@ pub fn follow(stream: &mut ImageStream, changed: impl IntoIterator<Item = String
             if !seen.insert(follower.clone()) {
                 continue;
             }
-            let generation = stream.spec.tag(&follower).and_then(|tag| tag.generation).unwrap_or_default();
+            // Never behind what its own spec asks for.
+            let own = stream.spec.tag(&follower).and_then(|tag| tag.generation).unwrap_or_default();
+            let generation = own.max(newest.generation);
             if add(&mut stream.status, &follower, TagEvent { generation, ..newest.clone() }).is_change() {
                 written.insert(follower.clone());
             }
@@ -266,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_followed_over_many_steps_with_their_own_generation() {
+    fn tags_are_followed_over_many_steps() {
         let mut stream = stream(&[("a", "source"), ("b", "app:a"), ("c", "b"), ("other", "elsewhere:source")]);
         add(&mut stream.status, "source", event("p", "x", 9));
         let written = follow(&mut stream, ["source".to_owned()]);
         assert_eq!(written, ["a", "b", "c"].map(str::to_owned).into());
-        assert_eq!(stream.status.tag("c").unwrap().items, [event("p", "x", 3)]);
+        assert_eq!(stream.status.tag("c").unwrap().items, [event("p", "x", 9)]);
         assert!(stream.status.tag("other").is_none());
         assert!(follow(&mut stream, ["source".to_owned()]).is_empty());
     }

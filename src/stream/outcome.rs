@@ -300,7 +300,7 @@ mod tests {
         let stream = stream(&[1], None);
         let outcome = apply(&stream, &[result(&stream, Ok(2))], now(), &BTreeSet::new());
         let events = outcome.stream.status.tag("prod").unwrap();
-        assert_eq!((events.items[0].image.clone(), events.items[0].generation), (digest(2), 1));
+        assert_eq!((events.items[0].image.clone(), events.items[0].generation), (digest(2), 2));
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl ControlPlane {
         folder
     }
 
+    /// One of the programs that tests run.
+    pub fn tool(&self, program: &str) -> PathBuf {
+        self.access.tools.path(program).to_owned()
+    }
+
     /// A name that nobody else has.
     pub fn unique(&self, name: &str) -> String {
         format!("{name}-{}", self.names.fetch_add(1, Ordering::Relaxed))
