@@ -15,7 +15,7 @@ pub use source::Source;
 
 use super::history::{self, observed};
 use super::plan::is_importable;
-use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, Spec, SpecTag, Status, TagCondition};
+use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, Status, TagCondition};
 use super::{Key, pullspec};
 use crate::reference::Reference;
 
