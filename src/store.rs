@@ -4,6 +4,7 @@
 
 pub mod directory;
 pub mod documents;
+pub mod edit;
 pub mod home;
 pub mod kube;
 pub mod poll;

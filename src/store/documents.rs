@@ -3,6 +3,7 @@
 //! A file is good or bad as a whole. Other kinds of objects are passed over, whatever they look like.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -74,6 +75,59 @@ pub fn read(text: &[u8], format: Format, mut sink: impl FnMut(Item, Place)) -> R
     match format {
         Format::Yaml => read_yaml(text, &mut sink),
         Format::Json => read_json(text, &mut sink),
+    }
+}
+
+/// Where a stream stands in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Bytes of the document.
+    pub document: Range<usize>,
+    /// Its number in the document's `items`, if that is a list.
+    pub item: Option<usize>,
+    /// The stream.
+    pub stream: Box<ImageStream>,
+}
+
+/// Finds the first stream that is `wanted`.
+///
+/// # Errors
+/// The first thing that is wrong with the file.
+pub fn find(text: &str, format: Format, wanted: impl Fn(&ImageStream) -> bool) -> Result<Option<Found>, DocumentError> {
+    let mut found: Option<(Place, usize, Box<ImageStream>)> = None;
+    let mut number = (Place { document: 0, line: 0 }, 0);
+    read(text.as_bytes(), format, |item, place| {
+        number = if number.0 == place { (place, number.1 + 1) } else { (place, 0) };
+        if let Item::Stream(stream) = item
+            && found.is_none()
+            && wanted(&stream)
+        {
+            found = Some((place, number.1, stream));
+        }
+    })?;
+    let Some((place, number, stream)) = found else { return Ok(None) };
+    let document = sections(text, format).into_iter().nth(place.document - 1).unwrap_or_default();
+    let is_list = match format {
+        Format::Yaml => {
+            serde_saphyr::from_str_with_options(&text[document.clone()], yaml_options(&text[document.clone()]))
+                .is_ok_and(|header: Header| header.is_list())
+        }
+        Format::Json => serde_json::from_str(&text[document.clone()]).is_ok_and(|header: Header| header.is_list()),
+    };
+    Ok(Some(Found { document, item: is_list.then_some(number), stream }))
+}
+
+/// The bytes of each document of a file that can be read.
+fn sections(text: &str, format: Format) -> Vec<Range<usize>> {
+    let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
+    let span = |part: &str| offset(part)..offset(part) + part.len();
+    let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match format {
+        Format::Yaml => yaml_documents(content).into_iter().map(|(_, document)| span(document)).collect(),
+        Format::Json => {
+            let values = serde_json::Deserializer::from_str(content).into_iter::<&serde_json::value::RawValue>();
+            values.map_while(Result::ok).map(|value| span(value.get())).collect()
+        }
     }
 }
 

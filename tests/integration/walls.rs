@@ -15,6 +15,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
     ("store/documents", &["stream"]),
+    ("store/edit", &[]),
     ("store/kube/table", &["index", "stream"]),
     ("controller/agenda", &["stream"]),
     ("image", &[]),
