@@ -7,6 +7,8 @@
 mod address;
 mod challenge;
 mod client;
+mod docker;
+mod helper;
 mod keyring;
 mod limits;
 mod manifest;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 pub use address::{Address, Registries};
 pub use client::Client;
+pub use docker::{DockerConfig, DockerConfigError};
 pub use keyring::{Credential, Keyring, KeyringError};
 pub use transport::SetupError;
 

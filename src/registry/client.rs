@@ -74,11 +74,12 @@ impl Client {
         let address = self.address(wanted.reference)?;
         let mut hasher = DefaultHasher::new();
         wanted.hash(&mut hasher);
-        let shown = keyring.lookup(&address.registry, &address.repository).map(Credential::identity).collect();
-        let key = (wanted.reference.to_owned(), hasher.finish(), shown);
+        let shown = keyring.shown(&address.registry, &address.repository).await;
+        let identities = shown.credentials.iter().map(Credential::identity).collect();
+        let key = (wanted.reference.to_owned(), hasher.finish(), identities);
         let flight =
             Arc::clone(self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
-        let ask = Ask { address: &address, insecure: wanted.insecure, keyring };
+        let ask = Ask { address: &address, insecure: wanted.insecure, shown: &shown };
         let result = flight.get_or_init(|| self.in_time(&address, self.fetch_alone(ask, wanted))).await.clone();
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if flights.get(&key).is_some_and(|known| Arc::ptr_eq(known, &flight)) {
@@ -93,7 +94,8 @@ impl Client {
     /// [`FetchError`].
     pub async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         let address = self.address(repository)?;
-        let ask = Ask { address: &address, insecure, keyring };
+        let shown = keyring.shown(&address.registry, &address.repository).await;
+        let ask = Ask { address: &address, insecure, shown: &shown };
         self.in_time(&address, self.tags_alone(ask)).await
     }
 
@@ -179,14 +181,14 @@ impl Client {
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
             return Ok(None);
         }
-        let answer = good(ask.address, answer)?;
+        let answer = good(ask, answer)?;
         Ok(header(&answer, CONTENT_DIGEST).map(str::to_owned))
     }
 
     async fn manifest(&self, ask: Ask<'_>, version: &str) -> Result<Got, FetchError> {
         let path = format!("manifests/{version}");
         let wish = Wish { method: &Method::GET, path: &path, accept: manifest::ACCEPT, limit: MANIFEST_MAX };
-        let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
         let wanted = Some(version).filter(|version| version.contains(':'));
         let digest = checked(ask.address, &answer, wanted)?;
         let manifest = manifest::read(&answer.body, header(&answer, CONTENT_TYPE.as_str())).map_err(|error| {
@@ -223,7 +225,7 @@ impl Client {
         }
         let path = format!("blobs/{config_digest}");
         let wish = Wish { method: &Method::GET, path: &path, accept: "*/*", limit: CONFIG_MAX };
-        let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
         // Stores behind registries say digests of their own.
         let answer = Answer { headers: HeaderMap::new(), ..answer };
         checked(ask.address, &answer, Some(config_digest))?;
@@ -240,7 +242,7 @@ impl Client {
         let mut path = "tags/list?n=1000".to_owned();
         for _ in 0..PAGES_MAX {
             let wish = Wish { method: &Method::GET, path: &path, accept: "application/json", limit: TAGS_MAX };
-            let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+            let answer = good(ask, self.transport.send(ask, wish).await?)?;
             let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
                 FetchError::new(
                     Reason::Invalid,
@@ -279,7 +281,8 @@ fn named(address: &Address) -> String {
 }
 
 /// An answer that says yes, or what it says instead.
-fn good(address: &Address, answer: Answer) -> Result<Answer, FetchError> {
+fn good(ask: Ask<'_>, answer: Answer) -> Result<Answer, FetchError> {
+    let address = ask.address;
     if answer.status.is_success() {
         return Ok(answer);
     }
@@ -290,17 +293,18 @@ fn good(address: &Address, answer: Answer) -> Result<Answer, FetchError> {
         return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
     }
     let said = said(&answer.body);
+    let trouble = ask.shown.trouble.as_ref().map_or_else(String::new, |trouble| format!("; {trouble}"));
     let (reason, text) = match answer.status.as_u16() {
         401 => (
             Reason::Unauthorized,
             format!(
-                "registry {registry} wants other credentials for {name}{said}; put a pull secret for {registry} into the namespace"
+                "registry {registry} wants other credentials for {name}{said}; put a pull secret for {registry} into the namespace{trouble}"
             ),
         ),
         403 => (
             Reason::Forbidden,
             format!(
-                "registry {registry} refuses {name}{said}; put a pull secret for {registry} into the namespace that may pull it"
+                "registry {registry} refuses {name}{said}; put a pull secret for {registry} into the namespace that may pull it{trouble}"
             ),
         ),
         404 => (Reason::NotFound, format!("there is no {name}{said}")),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::address::Address;
 use super::challenge::{self, Challenge};
-use super::keyring::{Credential, Identity, Keyring};
+use super::keyring::{Credential, Identity, Shown};
 use super::limits::{Lane, Lanes};
 use super::{FetchError, Reason, Retry, Settings};
 
@@ -54,7 +54,7 @@ pub enum SetupError {
 pub(super) struct Ask<'a> {
     pub(super) address: &'a Address,
     pub(super) insecure: bool,
-    pub(super) keyring: &'a Keyring,
+    pub(super) shown: &'a Shown,
 }
 
 /// What is asked for.
@@ -150,10 +150,8 @@ impl Transport {
 
     /// Sends a request with the best credentials that are accepted, and reads the answer.
     pub(super) async fn send(&self, ask: Ask<'_>, wish: Wish<'_>) -> Result<Answer, FetchError> {
-        let address = ask.address;
-        let credentials: Vec<_> = ask.keyring.lookup(&address.registry, &address.repository).map(Some).collect();
         let mut refused = None;
-        for credential in credentials.into_iter().chain([None]) {
+        for credential in ask.shown.credentials.iter().map(Some).chain([None]) {
             let answer = self.send_as(ask, wish, credential).await?;
             if answer.status != StatusCode::UNAUTHORIZED && answer.status != StatusCode::FORBIDDEN {
                 return Ok(answer);
