@@ -145,6 +145,23 @@ impl ImportArgs {
     }
 }
 
+/// Whether the streams of a directory are imported.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Import")]
+pub struct DirectoryImportArgs {
+    /// Do not import: serve what the files say, and write nothing into the directory
+    #[arg(long, env = "PINSTREAM_NO_IMPORT")]
+    pub no_import: bool,
+
+    /// How.
+    #[command(flatten)]
+    pub import: ImportArgs,
+
+    /// From where.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 /// How registries are asked.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]

@@ -106,7 +106,7 @@ impl Agenda {
 
     /// A stream is there, new or changed. `random` is any number, another for each call.
     pub fn apply(&mut self, stream: &ImageStream, now: Duration, random: u64) {
-        let key = Key::new(stream.metadata.namespace.as_deref().unwrap_or("default"), &stream.metadata.name);
+        let key = stream.key();
         let key = self.streams.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
         let mut before = self.take(&key);
         let mut after = Stream { is_running: before.is_running, ..Stream::default() };

@@ -200,7 +200,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
             verdicts.push((WHOLE_STREAM.to_owned(), verdict));
         }
         let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
-        let answers: Vec<Answer> = stream::iter(wanted.map(|wanted| self.ask(wanted, &keyring)))
+        // Gathered first: the compiler cannot tell that a future with such an iterator in it may change threads.
+        let wanted: Vec<Wanted> = wanted.collect();
+        let answers: Vec<Answer> = stream::iter(wanted.into_iter().map(|wanted| self.ask(wanted, &keyring)))
             .buffer_unordered(TAGS_AT_A_TIME)
             .collect()
             .await;

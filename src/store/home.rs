@@ -23,8 +23,7 @@ impl Stored {
     /// Which stream it is.
     #[must_use]
     pub fn key(&self) -> Key {
-        let metadata = &self.stream.metadata;
-        Key::new(metadata.namespace.as_deref().unwrap_or("default"), &metadata.name)
+        self.stream.key()
     }
 }
 

@@ -16,6 +16,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
     ("store/documents", &["stream"]),
     ("store/edit", &[]),
+    ("store/directory/ledger", &["stream"]),
     ("store/kube/table", &["index", "stream"]),
     ("controller/agenda", &["stream"]),
     ("image", &[]),
