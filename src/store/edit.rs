@@ -110,7 +110,11 @@ fn block<T: Serialize>(
     field: Field<'_>,
     value: &T,
 ) -> Result<(Range<usize>, String), EditError> {
-    let yaml = serde_saphyr::to_string(value).map_err(|error| EditError::Value(error.to_string()))?;
+    let mut options = serde_saphyr::SerializerOptions::default();
+    options.prefer_block_scalars = false;
+    let mut yaml = String::new();
+    serde_saphyr::to_fmt_writer_with_options(&mut yaml, value, options)
+        .map_err(|error| EditError::Value(error.to_string()))?;
     let indent = " ".repeat(place.column);
     let is_inline = !yaml.trim_end().contains('\n') && !yaml.contains(": ") && !yaml.starts_with("- ");
     let written = if is_inline {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::ledger::{self, Ledger};
 use super::private::{Lock, Private, replace};
@@ -292,31 +293,39 @@ fn version(stream: &ImageStream) -> String {
 
 /// The text of the stream's document with what differs in it.
 fn edited(opened: &Opened, after: &ImageStream) -> Result<String, EditError> {
-    let mut text = opened.text[opened.document.clone()].to_owned();
+    let mut document = Document { text: opened.text[opened.document.clone()].to_owned(), opened };
     let before = &opened.stream;
-    let field = |parent, name| Field { item: opened.item, parent, name };
-    let mut set = |field: Field<'_>, value: serde_json::Result<serde_json::Value>| {
-        let value = value.map_err(|error| EditError::Value(error.to_string()))?;
-        text = edit::set(&text, opened.format, field, &value)?;
-        Ok(())
-    };
     if after.metadata.annotations != before.metadata.annotations {
-        set(field(Some("metadata"), "annotations"), serde_json::to_value(&after.metadata.annotations))?;
+        document.set(Some("metadata"), "annotations", &after.metadata.annotations)?;
     }
     let (spec, spec_before) = (without_numbers(&after.spec), without_numbers(&before.spec));
     if spec.tags != spec_before.tags {
-        set(field(Some("spec"), "tags"), serde_json::to_value(&after.spec.tags))?;
+        document.set(Some("spec"), "tags", &after.spec.tags)?;
     }
     if spec.lookup_policy != spec_before.lookup_policy {
-        set(field(Some("spec"), "lookupPolicy"), serde_json::to_value(spec.lookup_policy))?;
+        document.set(Some("spec"), "lookupPolicy", &spec.lookup_policy)?;
     }
     if spec.docker_image_repository != spec_before.docker_image_repository {
-        set(field(Some("spec"), "dockerImageRepository"), serde_json::to_value(&spec.docker_image_repository))?;
+        document.set(Some("spec"), "dockerImageRepository", &spec.docker_image_repository)?;
     }
     if after.status != before.status {
-        set(field(None, "status"), serde_json::to_value(&after.status))?;
+        document.set(None, "status", &after.status)?;
     }
-    Ok(text)
+    Ok(document.text)
+}
+
+/// A document while it is edited.
+struct Document<'a> {
+    text: String,
+    opened: &'a Opened,
+}
+
+impl Document<'_> {
+    fn set<T: Serialize>(&mut self, parent: Option<&str>, name: &str, value: &T) -> Result<(), EditError> {
+        let field = Field { item: self.opened.item, parent, name };
+        self.text = edit::set(&self.text, self.opened.format, field, value)?;
+        Ok(())
+    }
 }
 
 /// Numbers are the ledger's.
