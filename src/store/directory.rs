@@ -3,11 +3,13 @@
 //! Looks instead of listening: symlink swaps and renames are seen like any other change, because what is compared
 //! is the file that a path leads to. Of a file that turns bad the last good streams stay.
 
+mod catalogue;
 mod feed;
 mod home;
 mod ledger;
 mod private;
 mod walk;
+mod written;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;

@@ -3,6 +3,7 @@
 //! A write changes the bytes of what it writes and no others, and none at all if the file changed meanwhile.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use super::ledger::{self, Ledger};
 use super::private::{Lock, Private, replace};
 use super::walk::{Stamp, format_of};
+use super::written::written_tags;
 use crate::image::Image;
 use crate::registry::{DockerConfig, Keyring};
 use crate::store::documents::{self, Format, Item};
@@ -41,26 +43,33 @@ pub struct DirectoryHome {
     files: Arc<Files>,
 }
 
+/// The files themselves. Blocks.
 #[derive(Debug)]
-struct Files {
-    private: Private,
-    owners: Arc<Owners>,
+pub(super) struct Files {
+    pub(super) root: PathBuf,
+    pub(super) private: Private,
+    pub(super) owners: Arc<Owners>,
     default_mode: ImportMode,
     logins: Option<DockerConfig>,
 }
 
 /// A stream as it stands in its file.
-struct Opened {
-    path: PathBuf,
+pub(super) struct Located {
+    pub(super) path: PathBuf,
     stamp: Stamp,
-    format: Format,
-    text: String,
+    pub(super) format: Format,
+    pub(super) text: String,
     /// Bytes of its document.
-    document: Range<usize>,
+    pub(super) document: Range<usize>,
     /// Its number in the document's `items`, if that is a list.
-    item: Option<usize>,
+    pub(super) item: Option<usize>,
     /// As the file has it.
-    written: ImageStream,
+    pub(super) written: ImageStream,
+}
+
+/// The same with what is kept beside it.
+struct Opened {
+    at: Located,
     /// With its numbers.
     stream: ImageStream,
     /// The ledger on the disk.
@@ -80,7 +89,7 @@ impl DirectoryHome {
         logins: Option<DockerConfig>,
     ) -> io::Result<Self> {
         let private = Private::open(root)?;
-        Ok(Self { files: Arc::new(Files { private, owners, default_mode, logins }) })
+        Ok(Self { files: Arc::new(Files { root: root.to_owned(), private, owners, default_mode, logins }) })
     }
 
     /// Deletes what is known of images that no stream refers to, again and again. Never ends.
@@ -125,7 +134,7 @@ impl DirectoryHome {
         Ok(self.files.find(key, &lock)?.map(|opened| opened.stream))
     }
 
-    async fn on_files<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> T + Send + 'static) -> T {
+    pub(super) async fn on_files<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> T + Send + 'static) -> T {
         let files = Arc::clone(&self.files);
         let task = tokio::task::spawn_blocking(move || work(&files));
         task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
@@ -178,12 +187,16 @@ impl Home for DirectoryHome {
 }
 
 impl Files {
-    fn lock(&self) -> Result<Lock, HomeError> {
+    pub(super) fn lock(&self) -> Result<Lock, HomeError> {
         self.private.lock().map_err(|error| unwritable(&error))
     }
 
     /// A stream with its numbers and its namespace, and its new ledger.
-    fn numbered(&self, stream: &ImageStream, ledger: Option<Ledger>) -> Result<(ImageStream, Ledger), Invalid> {
+    pub(super) fn numbered(
+        &self,
+        stream: &ImageStream,
+        ledger: Option<Ledger>,
+    ) -> Result<(ImageStream, Ledger), Invalid> {
         let context = Context {
             now: Timestamp::now(),
             registry_host: None,
@@ -196,27 +209,35 @@ impl Files {
         Ok((stream, ledger))
     }
 
-    /// The stream in its file. The lock keeps the two parts of it together, file and ledger.
-    fn find(&self, key: &Key, _lock: &Lock) -> Result<Option<Opened>, HomeError> {
+    /// The stream in its file. `None` if it is not there. The lock keeps two writers apart.
+    pub(super) fn locate(&self, key: &Key, _lock: &Lock) -> Result<Option<Located>, HomeError> {
         let Some(path) = self.owners.load().get(key).cloned() else { return Ok(None) };
-        let unreadable = |error: &dyn std::fmt::Display| HomeError::Unavailable(format!("{}: {error}", path.display()));
+        let unreadable = |error: &dyn fmt::Display| HomeError::Unavailable(format!("{}: {error}", path.display()));
         let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         // What is written to is the file itself, not a link to it.
-        let path = match fs::canonicalize(&path) {
+        let real = match fs::canonicalize(&path) {
             Err(error) if is_gone(&error) => return Ok(None),
             path => path.map_err(|error| unreadable(&error))?,
         };
-        let stamp = fs::metadata(&path).map(|metadata| Stamp::of(&metadata)).map_err(|error| unreadable(&error))?;
-        let text = fs::read(&path).map_err(|error| unreadable(&error))?;
+        let stamp = fs::metadata(&real).map(|metadata| Stamp::of(&metadata)).map_err(|error| unreadable(&error))?;
+        let text = fs::read(&real).map_err(|error| unreadable(&error))?;
         let text = String::from_utf8(text).map_err(|_| unreadable(&"the file is not UTF-8"))?;
+        // By the name that the walk knows: what a link leads to may be named otherwise.
         let format = format_of(&path).unwrap_or(Format::Yaml);
         let found =
             documents::find(&text, format, |stream| stream.key() == *key).map_err(|error| unreadable(&error))?;
-        let Some(documents::Found { document, item, stream: written }) = found else { return Ok(None) };
-        let kept = self.private.ledger(key).map_err(|error| unreadable(&error))?;
-        let refused = |invalid: Invalid| HomeError::Refused(format!("{}: {invalid}", path.display()));
-        let (stream, _) = self.numbered(&written, kept.clone()).map_err(refused)?;
-        Ok(Some(Opened { path, stamp, format, text, document, item, written: *written, stream, kept }))
+        let Some(documents::Found { document, item, stream }) = found else { return Ok(None) };
+        Ok(Some(Located { path: real, stamp, format, text, document, item, written: *stream }))
+    }
+
+    /// The stream with its numbers. The lock keeps the two parts of it together, file and ledger.
+    fn find(&self, key: &Key, lock: &Lock) -> Result<Option<Opened>, HomeError> {
+        let Some(at) = self.locate(key, lock)? else { return Ok(None) };
+        let unreadable = |error: io::Error| HomeError::Unavailable(format!("{}: {error}", at.path.display()));
+        let kept = self.private.ledger(key).map_err(unreadable)?;
+        let invalid = |invalid: Invalid| HomeError::Refused(format!("{}: {invalid}", at.path.display()));
+        let (stream, _) = self.numbered(&at.written, kept.clone()).map_err(invalid)?;
+        Ok(Some(Opened { at, stream, kept }))
     }
 
     fn write(&self, before: &Stored, after: &ImageStream) -> Result<Stored, HomeError> {
@@ -226,14 +247,11 @@ impl Files {
         if version(&opened.stream) != before.version {
             return Err(HomeError::Conflict(key));
         }
-        let refused = |reason: &dyn std::fmt::Display| {
-            let path = opened.path.display();
-            HomeError::Refused(format!("{path}: image stream {key} cannot be written into its document: {reason}"))
-        };
+        let refused = |reason: &dyn fmt::Display| refused(&opened.at.path, &key, reason);
         let edited = edited(&opened, after).map_err(|error| refused(&error))?;
         let written = checked(&opened, &edited, after).map_err(|error| refused(&error))?;
         let mut numbered = after.clone();
-        if written.spec != opened.written.spec && after.metadata.generation == opened.stream.metadata.generation {
+        if written.spec != opened.at.written.spec && after.metadata.generation == opened.stream.metadata.generation {
             numbered.metadata.generation = after.metadata.generation.map(|generation| generation + 1);
         }
         let ledger = Ledger::of(&written, &numbered);
@@ -244,7 +262,7 @@ impl Files {
             self.private.keep_ledger(&key, &ledger).map_err(|error| unwritable(&error))
         };
         // Whatever is lost between the two writes, what is left wants at most one import too many.
-        if written.spec == opened.written.spec {
+        if written.spec == opened.at.written.spec {
             keep_ledger()?;
             put(&opened, &edited, &key)?;
         } else {
@@ -275,11 +293,16 @@ impl Files {
     }
 }
 
-fn unwritable(error: &io::Error) -> HomeError {
+/// The stream cannot be written into its file.
+pub(super) fn refused(path: &Path, key: &Key, reason: &dyn fmt::Display) -> HomeError {
+    HomeError::Refused(format!("{}: image stream {key} cannot be written here: {reason}", path.display()))
+}
+
+pub(super) fn unwritable(error: &io::Error) -> HomeError {
     HomeError::Unavailable(format!("nothing can be written beside the streams: {error}"))
 }
 
-fn stored(stream: ImageStream) -> Stored {
+pub(super) fn stored(stream: ImageStream) -> Stored {
     Stored { version: version(&stream), stream }
 }
 
@@ -293,14 +316,14 @@ fn version(stream: &ImageStream) -> String {
 
 /// The text of the stream's document with what differs in it.
 fn edited(opened: &Opened, after: &ImageStream) -> Result<String, EditError> {
-    let mut document = Document { text: opened.text[opened.document.clone()].to_owned(), opened };
+    let mut document = Document { text: opened.at.text[opened.at.document.clone()].to_owned(), opened };
     let before = &opened.stream;
     if after.metadata.annotations != before.metadata.annotations {
         document.set(Some("metadata"), "annotations", &after.metadata.annotations)?;
     }
     let (spec, spec_before) = (without_numbers(&after.spec), without_numbers(&before.spec));
     if spec.tags != spec_before.tags {
-        document.set(Some("spec"), "tags", &after.spec.tags)?;
+        document.set(Some("spec"), "tags", &written_tags(&after.spec.tags))?;
     }
     if spec.lookup_policy != spec_before.lookup_policy {
         document.set(Some("spec"), "lookupPolicy", &spec.lookup_policy)?;
@@ -322,8 +345,8 @@ struct Document<'a> {
 
 impl Document<'_> {
     fn set<T: Serialize>(&mut self, parent: Option<&str>, name: &str, value: &T) -> Result<(), EditError> {
-        let field = Field { item: self.opened.item, parent, name };
-        self.text = edit::set(&self.text, self.opened.format, field, value)?;
+        let field = Field { item: self.opened.at.item, parent, name };
+        self.text = edit::set(&self.text, self.opened.at.format, field, value)?;
         Ok(())
     }
 }
@@ -341,12 +364,13 @@ fn without_numbers(spec: &Spec) -> Spec {
 fn checked(opened: &Opened, edited: &str, after: &ImageStream) -> Result<ImageStream, String> {
     let items = |document: &str| {
         let mut items = Vec::new();
-        documents::read(document.as_bytes(), opened.format, |item, _| items.push(item)).map(|()| items)
+        documents::read(document.as_bytes(), opened.at.format, |item, _| items.push(item)).map(|()| items)
     };
-    let before = items(&opened.text[opened.document.clone()]).map_err(|error| error.to_string())?;
+    let before = items(&opened.at.text[opened.at.document.clone()]).map_err(|error| error.to_string())?;
     let mut items = items(edited).map_err(|error| format!("it could not be read any more: {error}"))?;
-    let own = opened.item.unwrap_or_default();
-    let mut wanted = ImageStream { spec: after.spec.clone(), status: after.status.clone(), ..opened.written.clone() };
+    let own = opened.at.item.unwrap_or_default();
+    let mut wanted =
+        ImageStream { spec: after.spec.clone(), status: after.status.clone(), ..opened.at.written.clone() };
     wanted.metadata.annotations.clone_from(&after.metadata.annotations);
     // As they are written: a time in a file has no fractions.
     let json = |stream: &ImageStream| {
@@ -369,17 +393,17 @@ fn checked(opened: &Opened, edited: &str, after: &ImageStream) -> Result<ImageSt
 
 /// Puts the edited document in the place of the one that was read, if the file is still as it was.
 fn put(opened: &Opened, edited: &str, key: &Key) -> Result<(), HomeError> {
-    let (before, after) = (&opened.text[..opened.document.start], &opened.text[opened.document.end..]);
-    if opened.text[opened.document.clone()] == *edited {
+    let (before, after) = (&opened.at.text[..opened.at.document.start], &opened.at.text[opened.at.document.end..]);
+    if opened.at.text[opened.at.document.clone()] == *edited {
         return Ok(());
     }
-    let is_unchanged = fs::metadata(&opened.path).is_ok_and(|metadata| Stamp::of(&metadata) == opened.stamp);
+    let is_unchanged = fs::metadata(&opened.at.path).is_ok_and(|metadata| Stamp::of(&metadata) == opened.at.stamp);
     if !is_unchanged {
         return Err(HomeError::Conflict(key.clone()));
     }
     let text = [before, edited, after].concat();
-    replace(&opened.path, text.as_bytes(), true)
-        .map_err(|error| HomeError::Unavailable(format!("{} cannot be written: {error}", opened.path.display())))
+    replace(&opened.at.path, text.as_bytes(), true)
+        .map_err(|error| HomeError::Unavailable(format!("{} cannot be written: {error}", opened.at.path.display())))
 }
 
 #[cfg(test)]

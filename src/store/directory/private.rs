@@ -71,6 +71,23 @@ impl Private {
         replace(&path, &serde_json::to_vec(ledger)?, false)
     }
 
+    /// Forgets the ledger of a stream.
+    pub(super) fn forget(&self, key: &Key) -> io::Result<()> {
+        match fs::remove_file(self.ledger_file(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// An image that is kept. `None` if there is none, or none that can be read.
+    pub(super) fn image(&self, digest: &str) -> io::Result<Option<Image>> {
+        match fs::read(self.image_file(digest)) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Keeps an image if it is not kept.
     pub(super) fn keep_image(&self, image: &Image) -> io::Result<()> {
         let path = self.image_file(&image.metadata.name);
