@@ -5,5 +5,6 @@ pub mod certificate;
 pub mod import;
 pub mod leader;
 pub mod local;
+pub mod queue;
 pub mod settle;
 pub mod work;

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::address::{HUB, glob};
+use super::address::{HUB, glob, is_hub};
 use super::helper::Helper;
 
 /// As what Docker logs in to Docker Hub.
@@ -119,14 +119,14 @@ impl Keyring {
     /// Adds a credential for a registry: a host, perhaps with port, path, `*` in its labels, or a scheme before it.
     pub fn add(&mut self, registry: &str, credential: Credential) {
         let (host, path) = place(registry);
-        self.entries.push(Entry { host: host.to_owned(), path: path.to_owned(), credential });
+        self.entries.push(Entry { host: host.to_ascii_lowercase(), path: path.to_owned(), credential });
         self.sort();
     }
 
     /// Adds a program that keeps credentials for a registry, or for all for which no other does. `logins` are the
     /// registries that it may know, as they were written at the login.
     pub(super) fn add_helper(&mut self, registry: Option<&str>, helper: Arc<Helper>, logins: &[String]) {
-        let registry = registry.map(|registry| place(registry).0.to_owned());
+        let registry = registry.map(|registry| place(registry).0.to_ascii_lowercase());
         self.helpers.push(Keeper { registry, helper, logins: logins.into() });
         self.helpers.sort_by_key(|keeper| keeper.registry.is_none());
     }
@@ -177,7 +177,11 @@ impl Keeper {
     /// The name under which the program knows a registry.
     fn login<'a>(&'a self, registry: &'a str) -> &'a str {
         let unknown = if registry == HUB { HUB_LOGIN } else { registry };
-        self.logins.iter().find(|login| place(login) == (registry, "")).map_or(unknown, String::as_str)
+        let is_it = |login: &&String| {
+            let (host, path) = place(login);
+            host.eq_ignore_ascii_case(registry) && path.is_empty()
+        };
+        self.logins.iter().find(is_it).map_or(unknown, String::as_str)
     }
 }
 
@@ -242,10 +246,6 @@ fn place(registry: &str) -> (&str, &str) {
     (if is_hub(host) { HUB } else { host }, path)
 }
 
-fn is_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
-}
-
 /// Label by label, ports alike: `*.example.com` is `a.example.com` and not `a.b.example.com`.
 fn is_host(pattern: &str, host: &str) -> bool {
     let (pattern, pattern_port) = pattern.split_once(':').unwrap_or((pattern, ""));
@@ -278,6 +278,7 @@ mod tests {
     #[case(&["quay.io"], "quay.io:443", "a/b", &[])]
     #[case(&["host:5000"], "host:5000", "a", &["host:5000"])]
     #[case(&["host:5000"], "host", "a", &[])]
+    #[case(&["Quay.IO"], "quay.io", "a/b", &["Quay.IO"])]
     #[case(&["*.example.com"], "a.example.com", "x", &["*.example.com"])]
     #[case(&["*.example.com"], "a.b.example.com", "x", &[])]
     #[case(&["*.example.com"], "example.com", "x", &[])]

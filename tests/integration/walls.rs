@@ -19,6 +19,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("store/directory/ledger", &["stream"]),
     ("store/kube/table", &["index", "stream"]),
     ("controller/agenda", &["stream"]),
+    ("controller/queue", &["stream"]),
     ("image", &[]),
     ("backoff", &[]),
     ("server/authority", &["server"]),
