@@ -10,7 +10,7 @@ mod source;
 use jiff::Timestamp;
 
 pub use invalid::{Cause, FieldError, Invalid};
-pub use read::read;
+pub use read::{Read, read, read_with_errors};
 pub use source::Source;
 
 use super::history::{self, observed};
@@ -33,18 +33,28 @@ pub struct Context<'a> {
     pub source: &'a dyn Fn(&Key) -> Source<'a>,
 }
 
+/// What a write makes of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The stream as it is stored if nothing is wrong with it; else its spec is defaulted and numbered all the same.
+    pub stream: ImageStream,
+    /// Everything that is wrong with it.
+    pub errors: Vec<FieldError>,
+}
+
+impl Written {
+    fn accepted(self) -> Result<ImageStream, Invalid> {
+        let Self { stream, errors } = self;
+        if errors.is_empty() { Ok(stream) } else { Err(Invalid { name: stream.metadata.name, errors }) }
+    }
+}
+
 /// A new stream as it is stored. What the user says of status and numbers does not count.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn create(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
-    let mut stream = defaulted(stream, context);
-    stream.metadata.generation = Some(1);
-    for tag in &mut stream.spec.tags {
-        tag.generation = Some(1);
-    }
-    stream.status = Status::default();
-    finish(stream, None, context)
+    write(stream, None, context).accepted()
 }
 
 /// A changed stream as it is stored in place of `old`. What the user says of the status does not count.
@@ -52,15 +62,39 @@ pub fn create(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream,
 /// # Errors
 /// Everything that is wrong with it.
 pub fn update(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
-    let mut stream = defaulted(new, context);
-    stream.status = old.status.clone();
+    write(new, Some(old), context).accepted()
+}
+
+/// What a write makes of a stream: a new one, or a changed one in place of `old`.
+#[must_use]
+pub fn write(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
+    let mut stream = defaulted(stream, context);
+    match old {
+        Some(old) => number(&mut stream, old),
+        None => number_new(&mut stream),
+    }
+    stream.status = old.map(|old| old.status.clone()).unwrap_or_default();
+    finish(stream, old, context)
+}
+
+fn number_new(stream: &mut ImageStream) {
+    stream.metadata.generation = Some(1);
+    for tag in &mut stream.spec.tags {
+        tag.generation = Some(1);
+    }
+}
+
+/// Numbers a stream and those of its tags that changed. A tag that was stored without a number gets one, which is a
+/// change too.
+fn number(stream: &mut ImageStream, old: &ImageStream) {
     for tag in &mut stream.spec.tags {
         if tag.generation != Some(0) {
             tag.generation = old.spec.tag(&tag.name).and_then(|stored| stored.generation);
         }
     }
+    let is_numbered = stream.spec.tags.iter().all(|tag| tag.generation.unwrap_or_default() != 0);
     let generation = old.metadata.generation.unwrap_or_default();
-    let next = if stream.spec == old.spec { generation } else { generation + 1 };
+    let next = if is_numbered && stream.spec == old.spec { generation } else { generation.saturating_add(1) };
     stream.metadata.generation = Some(next);
     let namespace = stream.metadata.namespace.clone();
     for tag in &mut stream.spec.tags {
@@ -69,7 +103,6 @@ pub fn update(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Res
             tag.generation = Some(next);
         }
     }
-    finish(stream, Some(old), context)
 }
 
 /// A stored stream brought in order.
@@ -87,7 +120,7 @@ pub struct Settled {
 pub fn settle(stored: &ImageStream, context: &Context<'_>) -> Settled {
     let mut stream = stored.clone();
     // The write of the number makes it one more.
-    let next = stream.metadata.generation.unwrap_or_default() + 1;
+    let next = stream.metadata.generation.unwrap_or_default().saturating_add(1);
     for tag in &mut stream.spec.tags {
         if tag.generation.unwrap_or_default() == 0 {
             tag.generation = Some(next);
@@ -127,7 +160,7 @@ fn defaulted(mut stream: ImageStream, context: &Context<'_>) -> ImageStream {
 }
 
 /// Checks the spec, then brings new and changed tags into the status.
-fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Result<ImageStream, Invalid> {
+fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
     let mut errors = invalid::of(&stream, old, context);
     stream.status.docker_image_repository = match context.registry_host {
         Some(_) => pullspec::repository(&stream, context.registry_host).unwrap_or_default(),
@@ -141,7 +174,7 @@ fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<
     let tags: Vec<String> = stream.spec.tags.iter().filter(is_changed).map(|tag| tag.name.clone()).collect();
     errors.extend(bring(&mut stream, &tags, context).into_iter().map(|(_, error)| error));
     history::drop_empty(&mut stream.status);
-    if errors.is_empty() { Ok(stream) } else { Err(Invalid { name: stream.metadata.name, errors }) }
+    Written { stream, errors }
 }
 
 /// Brings tags into the status that need no registry, and lets others follow. Gives those that cannot be.
