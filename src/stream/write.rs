@@ -15,7 +15,7 @@ pub use source::Source;
 
 use super::history::{self, observed};
 use super::plan::is_importable;
-use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, Status, TagCondition};
+use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, TagCondition};
 use super::{Key, pullspec};
 use crate::reference::Reference;
 
@@ -69,6 +69,9 @@ pub fn update(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Res
 #[must_use]
 pub fn write(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
     let mut stream = defaulted(stream, context);
+    // So that what was stored without its defaults has not changed by getting them.
+    let old = old.map(|old| defaulted(old.clone(), context));
+    let old = old.as_ref();
     match old {
         Some(old) => number(&mut stream, old),
         None => number_new(&mut stream),

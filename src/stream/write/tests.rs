@@ -58,7 +58,6 @@ fn only_some_changes_of_a_tag_count(#[case] change: Value, #[case] generation: i
     with_context(None, |context| {
         let mut old = stream("app", &json!([tag]));
         old.metadata.generation = Some(5);
-        old.spec.tags[0].import_policy.import_mode = ImportMode::PreserveOriginal;
         let mut changed = tag.clone();
         changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let new = update(stream("app", &json!([changed])), &old, context).unwrap();
