@@ -5,6 +5,7 @@
 //! other streams, of which nothing is known here.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -224,6 +225,12 @@ fn changes_of(index: usize, written: &Value, tag: &SpecTag) -> Vec<Change> {
         written => (written[field] != value).then(|| change(vec![policy, field], value)),
     });
     generation.into_iter().chain(policies).collect()
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.tag, self.field.join("."), self.value)
+    }
 }
 
 impl Decision {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::process::{Process, Serving};
 use crate::admission::handler;
-use crate::config::{DirectoryArgs, LimitArgs, LocalServerArgs, ResolveArgs, Source};
+use crate::config::{DirectoryArgs, LimitArgs, LocalServerArgs, ResolveArgs, Source, WriteArgs};
 use crate::store::kube::Access;
 
 /// Run the admission webhook over a directory of image streams, without a cluster
@@ -26,6 +26,8 @@ pub(super) struct Serve {
     #[command(flatten)]
     resolve: ResolveArgs,
     #[command(flatten)]
+    writes: WriteArgs,
+    #[command(flatten)]
     server: LocalServerArgs,
     #[command(flatten)]
     limits: LimitArgs,
@@ -42,6 +44,7 @@ impl Serve {
             source: Source::Directory(self.directory.streams),
             access: Access::default(),
             resolve: self.resolve,
+            writes: self.writes,
             limits: self.limits,
         };
         process.run(|serving| {
