@@ -5,3 +5,4 @@
 pub mod decide;
 pub mod handler;
 pub mod review;
+pub mod streams;

@@ -108,14 +108,33 @@ pub struct ImportArgs {
     )]
     scheduled_imports_per_minute: u32,
 
-    /// What importing makes of an index of several platforms where a tag does not say: the index itself, or the image of
-    /// one platform as OpenShift does
-    #[arg(long, value_name = "MODE", env = "PINSTREAM_IMPORT_MODE", default_value = "PreserveOriginal")]
-    import_mode: DefaultMode,
+    #[command(flatten)]
+    mode: ImportModeArgs,
 
     /// How many tags of a repository become tags of a stream that names it as a whole
     #[arg(long, value_name = "N", env = "PINSTREAM_REPOSITORY_TAGS", default_value = "50")]
     repository_tags: usize,
+}
+
+/// What importing makes of an index.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Import")]
+pub struct ImportModeArgs {
+    /// What importing makes of an index of several platforms where a tag does not say: the index itself, or the image of
+    /// one platform as OpenShift does
+    #[arg(long, value_name = "MODE", env = "PINSTREAM_IMPORT_MODE", default_value = "PreserveOriginal")]
+    import_mode: DefaultMode,
+}
+
+impl ImportModeArgs {
+    /// The import mode of tags that do not say one.
+    #[must_use]
+    pub fn default_mode(self) -> ImportMode {
+        match self.import_mode {
+            DefaultMode::PreserveOriginal => ImportMode::PreserveOriginal,
+            DefaultMode::Legacy => ImportMode::Legacy,
+        }
+    }
 }
 
 /// What importing makes of an index where a tag does not say.
@@ -135,10 +154,7 @@ impl ImportArgs {
     pub fn settings(&self, registry_host: Option<String>) -> Settings {
         Settings {
             rules: Rules { interval: self.import_interval, scheduled_per_minute: self.scheduled_imports_per_minute },
-            default_mode: match self.import_mode {
-                DefaultMode::PreserveOriginal => ImportMode::PreserveOriginal,
-                DefaultMode::Legacy => ImportMode::Legacy,
-            },
+            default_mode: self.mode.default_mode(),
             repository_tags_max: self.repository_tags,
             registry_host,
         }
@@ -162,6 +178,14 @@ pub struct DirectoryImportArgs {
     pub registry: RegistryArgs,
 }
 
+impl DirectoryImportArgs {
+    /// What streams are held to when they are written.
+    #[must_use]
+    pub fn writes(&self) -> WriteArgs {
+        WriteArgs { mode: self.import.mode, permitted: self.registry.permitted.clone() }
+    }
+}
+
 /// How registries are asked.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]
@@ -170,6 +194,27 @@ pub struct RegistryArgs {
     #[arg(long = "registry-ca", value_name = "[HOST=]FILE", env = "PINSTREAM_REGISTRY_CA", value_delimiter = ',')]
     cas: Vec<String>,
 
+    #[command(flatten)]
+    permitted: PermittedArgs,
+
+    /// How many requests one registry gets at a time; 0 means no limit
+    #[arg(
+        long = "registry-concurrency",
+        value_name = "N",
+        env = "PINSTREAM_REGISTRY_CONCURRENCY",
+        default_value = "8"
+    )]
+    concurrency: usize,
+
+    /// How many requests one registry gets in a second; 0 means no limit
+    #[arg(long = "registry-rate", value_name = "N", env = "PINSTREAM_REGISTRY_RATE", default_value = "20", value_parser = rate)]
+    rate: f64,
+}
+
+/// Which registries are asked.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Registries")]
+pub struct PermittedArgs {
     /// A registry that may be asked: a host with * and ?, and with its port if that is not 443. Repeatable. Without it all
     /// may
     #[arg(
@@ -188,19 +233,14 @@ pub struct RegistryArgs {
         value_delimiter = ','
     )]
     block: Vec<String>,
+}
 
-    /// How many requests one registry gets at a time; 0 means no limit
-    #[arg(
-        long = "registry-concurrency",
-        value_name = "N",
-        env = "PINSTREAM_REGISTRY_CONCURRENCY",
-        default_value = "8"
-    )]
-    concurrency: usize,
-
-    /// How many requests one registry gets in a second; 0 means no limit
-    #[arg(long = "registry-rate", value_name = "N", env = "PINSTREAM_REGISTRY_RATE", default_value = "20", value_parser = rate)]
-    rate: f64,
+impl PermittedArgs {
+    /// Which registries may be asked.
+    #[must_use]
+    pub fn registries(&self) -> registry::Registries {
+        registry::Registries { allow: self.allow.clone(), block: self.block.clone() }
+    }
 }
 
 impl RegistryArgs {
@@ -219,12 +259,24 @@ impl RegistryArgs {
         };
         Ok(registry::Settings {
             extra_cas: self.cas.iter().map(read).collect::<anyhow::Result<_>>()?,
-            registries: registry::Registries { allow: self.allow.clone(), block: self.block.clone() },
+            registries: self.permitted.registries(),
             concurrency: self.concurrency,
             rate: self.rate,
             ..registry::Settings::default()
         })
     }
+}
+
+/// What image streams are held to when they are written.
+#[derive(Args, Clone, Debug)]
+pub struct WriteArgs {
+    /// What importing makes of an index.
+    #[command(flatten)]
+    pub mode: ImportModeArgs,
+
+    /// Which registries images may come from.
+    #[command(flatten)]
+    pub permitted: PermittedArgs,
 }
 
 /// Which of several controllers works.

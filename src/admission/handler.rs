@@ -1,7 +1,9 @@
-//! The HTTP side of the webhook: what may come in, what is counted and logged, and when to give up.
+//! The HTTP side of the webhook: what may come in, and when to give up.
+
+mod pods;
+mod streams;
 
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,44 +12,51 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use http_body_util::LengthLimitError;
 use jiff::SignedDuration;
 
-use super::review::{self, Asked, Verdict};
+pub use pods::Webhook;
+pub use streams::StreamWebhook;
+
+use super::review::{Asked, NoReview};
 use crate::metrics::Metrics;
-use crate::store::Streams;
-use crate::workload::Kinds;
 
 /// The path of the webhook that pins pod templates and Pods.
 pub const PATH: &str = "/mutate";
 /// The path of the webhook that pins only Pods.
 pub const POD_PATH: &str = "/mutate/pod";
+/// The path of the webhook that completes and checks image streams.
+pub const STREAMS_PATH: &str = "/mutate/imagestreams";
 /// The most bytes of a review: an update carries two objects of up to 3 MiB.
 pub const BODY_MAX: usize = 7 << 20;
 /// The longest that Kubernetes lets a webhook take, and how long a request may take that does not say.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// What the webhook works with.
-#[derive(Debug)]
-pub struct Webhook {
-    /// The streams to resolve by.
-    pub streams: Arc<Streams>,
-    /// The kinds to resolve in.
-    pub kinds: Kinds,
+/// What stands behind a path.
+trait Answer: Send + Sync + 'static {
+    /// What it answers by is known.
+    fn is_ready(&self) -> bool;
+
+    /// The bytes of a review → the bytes of a review.
+    fn answer(&self, body: &[u8]) -> Result<Vec<u8>, NoReview>;
+
     /// Where to count.
-    pub metrics: Arc<Metrics>,
+    fn metrics(&self) -> &Metrics;
 }
 
-/// The routes of the webhook: one for each pin mode.
-pub fn router(webhook: Arc<Webhook>) -> Router {
-    let only_pods = Webhook {
-        streams: Arc::clone(&webhook.streams),
-        kinds: webhook.kinds.only_pods(),
-        metrics: Arc::clone(&webhook.metrics),
-    };
-    let pinning = |webhook| post(mutate).fallback(wrong_method).with_state(webhook);
-    Router::new().route(PATH, pinning(webhook)).route(POD_PATH, pinning(Arc::new(only_pods))).fallback(wrong_path)
+/// The routes of the webhook: one for each pin mode, and one for writes of image streams.
+pub fn router(webhook: Arc<Webhook>, streams: Arc<StreamWebhook>) -> Router {
+    let only_pods = Arc::new(webhook.only_pods());
+    Router::new()
+        .route(PATH, posted(webhook))
+        .route(POD_PATH, posted(only_pods))
+        .route(STREAMS_PATH, posted(streams))
+        .fallback(wrong_path)
+}
+
+fn posted<A: Answer>(answerer: Arc<A>) -> MethodRouter {
+    post(mutate::<A>).fallback(wrong_method).with_state(answerer)
 }
 
 /// A refusal that is no review: a status and one line.
@@ -64,7 +73,7 @@ enum Refusal {
     #[error("the body did not arrive: {0}")]
     Broken(axum::Error),
     #[error("{0}")]
-    NoReview(#[from] review::NoReview),
+    NoReview(#[from] NoReview),
 }
 
 impl IntoResponse for Refusal {
@@ -91,16 +100,18 @@ async fn wrong_method(method: Method) -> Response {
 }
 
 async fn wrong_path(uri: Uri) -> Response {
-    line(StatusCode::NOT_FOUND, &format!("there is nothing at {}: the webhook is at {PATH} and {POD_PATH}", uri.path()))
+    let path = uri.path();
+    let text = format!("there is nothing at {path}: the webhook is at {PATH}, {POD_PATH} and {STREAMS_PATH}");
+    line(StatusCode::NOT_FOUND, &text)
 }
 
-async fn mutate(
-    State(webhook): State<Arc<Webhook>>,
+async fn mutate<A: Answer>(
+    State(answerer): State<Arc<A>>,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Refusal> {
     let started = Instant::now();
-    if !webhook.streams.is_loaded() {
+    if !answerer.is_ready() {
         return Err(Refusal::NotLoaded);
     }
     expect_json(request.headers())?;
@@ -109,8 +120,8 @@ async fn mutate(
         Ok(body) => body?,
         Err(_) => return Err(Refusal::TooSlow(limit)),
     };
-    let answer = webhook.answer(&body)?;
-    webhook.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    let answer = answerer.answer(&body)?;
+    answerer.metrics().request_seconds.observe(started.elapsed().as_secs_f64());
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response())
 }
 
@@ -138,69 +149,21 @@ async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     })
 }
 
-impl Webhook {
-    fn answer(&self, body: &[u8]) -> Result<Vec<u8>, review::NoReview> {
-        let started = Instant::now();
-        let snapshot = self.streams.snapshot();
-        review::answer(body, &snapshot, &self.kinds, |asked, verdict| {
-            self.count(asked, verdict, started.elapsed());
-            log(asked, verdict);
-        })
-    }
-
-    fn count(&self, asked: Option<&Asked<'_>>, verdict: &Verdict<'_>, took: Duration) {
-        let operation = match asked.map(|asked| asked.operation.as_ref()) {
-            Some("CREATE") => "CREATE",
-            Some("UPDATE") => "UPDATE",
-            Some("DELETE") => "DELETE",
-            Some("CONNECT") => "CONNECT",
-            _ => "other",
-        };
-        let kind = asked.and_then(|asked| self.kinds.find(&asked.kind.group, &asked.kind.kind));
-        let outcome = match verdict {
-            Verdict::Ignored => "ignored",
-            Verdict::Malformed(_) => "malformed",
-            Verdict::Decided(_, decision) => {
-                for slot in &decision.slots {
-                    self.metrics.slots.with_label_values(&[slot.outcome.label()]).inc();
-                }
-                if decision.rewrites().next().is_some() { "patched" } else { "unchanged" }
-            }
-        };
-        self.metrics.request(operation, kind.map_or("other", |kind| &kind.kind), outcome, took);
+/// The operation as metrics name it.
+fn operation(asked: Option<&Asked<'_>>) -> &'static str {
+    match asked.map(|asked| asked.operation.as_ref()) {
+        Some("CREATE") => "CREATE",
+        Some("UPDATE") => "UPDATE",
+        Some("DELETE") => "DELETE",
+        Some("CONNECT") => "CONNECT",
+        _ => "other",
     }
 }
 
-/// One line for an admission that changes something, and one for a review that cannot be read.
-fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
-    match (asked, verdict) {
-        (Some(asked), Verdict::Decided(object, decision)) => {
-            // Nothing but references that were parsed, so there is nothing in it to escape.
-            let mut changes = String::new();
-            for (slot, image) in decision.rewrites() {
-                let separator = if changes.is_empty() { "" } else { ", " };
-                let (list, index) = (slot.list.field(), slot.index);
-                let _ = write!(changes, "{separator}{list}/{index}: {} -> {image}", slot.image);
-            }
-            if changes.is_empty() {
-                return;
-            }
-            tracing::info!(
-                uid = &*asked.uid,
-                operation = &*asked.operation,
-                kind = &*asked.kind.kind,
-                namespace = &*asked.namespace,
-                name = &*object.name,
-                %changes,
-                "images pinned"
-            );
-        }
-        (_, Verdict::Malformed(reason)) => {
-            let uid = asked.map(|asked| asked.uid.as_ref()).unwrap_or_default();
-            tracing::warn!(uid, reason, "review cannot be read, its object was allowed as it is");
-        }
-        _ => {}
-    }
+/// One line for a review that cannot be read.
+fn log_malformed(asked: Option<&Asked<'_>>, reason: &str) {
+    let uid = asked.map(|asked| asked.uid.as_ref()).unwrap_or_default();
+    tracing::warn!(uid, reason, "review cannot be read, its object was allowed as it is");
 }
 
 #[cfg(test)]

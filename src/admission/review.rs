@@ -1,16 +1,15 @@
 //! AdmissionReview `admission.k8s.io/v1`: bytes to a question, a decision to bytes. Pure.
 //!
-//! Whatever the body is, if a `uid` can be read from it the answer is a review that allows the object.
+//! Whatever the body is, if a `uid` can be read from it the answer is a review, and one about images allows the object.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::fmt;
+mod asked;
+mod response;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub(super) use asked::Opened;
+pub use asked::{Asked, GroupKind, NoReview};
+pub(super) use response::{Cause, Details, Refusal, Response};
 
 use super::decide::{self, Decision, Part, Question, Write};
 use crate::index::Snapshot;
@@ -18,52 +17,6 @@ use crate::workload::{Kind, Kinds, Workload};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
-
-/// About the bytes of one operation of a patch, its pull spec of a hundred included.
-const OPERATION_SIZE: usize = 240;
-/// About the bytes of a response without its texts.
-const RESPONSE_SIZE: usize = 256;
-/// About the bytes that stand around a text of a response.
-const TEXT_OVERHEAD: usize = 32;
-
-/// What a review asks, borrowed from its body.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Asked<'a> {
-    /// Identifies the request; the answer repeats it.
-    #[serde(borrow)]
-    pub uid: Cow<'a, str>,
-    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    #[serde(borrow)]
-    pub operation: Cow<'a, str>,
-    /// Group, version and kind of the object.
-    #[serde(borrow)]
-    pub kind: GroupKind<'a>,
-    /// Empty for the object itself.
-    #[serde(borrow, default)]
-    pub sub_resource: Cow<'a, str>,
-    /// Namespace of the object; empty for cluster-wide ones.
-    #[serde(borrow, default)]
-    pub namespace: Cow<'a, str>,
-    /// Name of the object; empty if the API server is to make one up.
-    #[serde(borrow, default)]
-    pub name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    old_object: Option<&'a RawValue>,
-}
-
-/// Which kind an object is; the version does not matter.
-#[derive(Debug, Deserialize)]
-pub struct GroupKind<'a> {
-    /// API group; empty for the core group.
-    #[serde(borrow, default)]
-    pub group: Cow<'a, str>,
-    /// Kind.
-    #[serde(borrow)]
-    pub kind: Cow<'a, str>,
-}
 
 /// What became of a review, for those who count and log.
 #[derive(Debug)]
@@ -75,11 +28,6 @@ pub enum Verdict<'v> {
     /// Decided slot by slot, for an object of that kind.
     Decided(&'v Workload<'v>, &'v Decision<'v>),
 }
-
-/// A body without a `uid`, which cannot be answered by a review; the sentence says what was wrong.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NoReview(String);
 
 /// Answers the bytes of a review with the bytes of a review.
 ///
@@ -94,10 +42,9 @@ pub fn answer(
     kinds: &Kinds,
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    let asked = match read(body) {
-        Ok(asked) => asked,
-        Err(reason) => {
-            let uid = salvage_uid(body).ok_or_else(|| NoReview(reason.clone()))?;
+    let asked = match Opened::read(body)? {
+        Opened::Asked(asked) => asked,
+        Opened::Unreadable { uid, reason } => {
             witness(None, &Verdict::Malformed(&reason));
             return Ok(Response::left_alone(&uid, &reason).to_bytes());
         }
@@ -105,7 +52,7 @@ pub fn answer(
     match Matter::read(&asked, kinds) {
         Ok(Some(matter)) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
-            let answer = Response::of(&asked.uid, &decision, matter.kind).to_bytes();
+            let answer = response(&asked.uid, &decision, matter.kind).to_bytes();
             witness(Some(&asked), &Verdict::Decided(&matter.object, &decision));
             Ok(answer)
         }
@@ -118,76 +65,6 @@ pub fn answer(
             Ok(Response::left_alone(&asked.uid, &reason).to_bytes())
         }
     }
-}
-
-fn read(body: &[u8]) -> Result<Asked<'_>, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Review<'a> {
-        #[serde(borrow, default)]
-        api_version: Cow<'a, str>,
-        #[serde(borrow, default)]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        request: Option<Asked<'a>>,
-    }
-    // Checked once as a whole, the strings need not be checked one by one.
-    let body = std::str::from_utf8(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    let review: Review<'_> = serde_json::from_str(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    if review.kind != KIND {
-        return Err(format!("the body is of kind {:?}, not {KIND}", review.kind));
-    }
-    if review.api_version != API_VERSION {
-        return Err(format!("the review's apiVersion is {:?}, only {API_VERSION} is read", review.api_version));
-    }
-    let asked = review.request.ok_or("the review has no request")?;
-    if asked.uid.is_empty() { Err("the review's request.uid is empty".to_owned()) } else { Ok(asked) }
-}
-
-/// Reads `request.uid` from a body that is otherwise unreadable, as far as it goes.
-fn salvage_uid(body: &[u8]) -> Option<String> {
-    struct Level<'u> {
-        field: &'static str,
-        below: Option<&'static str>,
-        uid: &'u RefCell<Option<String>>,
-    }
-
-    impl<'de> Visitor<'de> for Level<'_> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-                match self.below {
-                    Some(field) if key == self.field => {
-                        map.next_value_seed(Level { field, below: None, uid: self.uid })?;
-                    }
-                    None if key == self.field => *self.uid.borrow_mut() = Some(map.next_value()?),
-                    _ => {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-            }
-            Ok(())
-        }
-    }
-
-    impl<'de> serde::de::DeserializeSeed<'de> for Level<'_> {
-        type Value = ();
-
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-            deserializer.deserialize_map(self)
-        }
-    }
-
-    let uid = RefCell::new(None);
-    let level = Level { field: "request", below: Some("uid"), uid: &uid };
-    // How far it got is what counts.
-    let _ = serde_json::Deserializer::from_slice(body).deserialize_map(level);
-    uid.into_inner().filter(|uid| !uid.is_empty())
 }
 
 /// A request that concerns images.
@@ -233,74 +110,19 @@ impl<'a> Matter<'a> {
     }
 }
 
-/// The answering half of a review; it always allows.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Response<'a> {
-    uid: &'a str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_map")]
-    audit_annotations: Vec<(String, String)>,
-}
-
-impl<'a> Response<'a> {
-    fn allowed(uid: &'a str) -> Self {
-        Self { uid, allowed: true, patch_type: None, patch: None, warnings: Vec::new(), audit_annotations: Vec::new() }
-    }
-
-    fn left_alone(uid: &'a str, reason: &str) -> Self {
-        let warning = decide::shorten(format!("pinstream changed nothing: {reason}"));
-        Self { warnings: vec![warning], ..Self::allowed(uid) }
-    }
-
-    fn of(uid: &'a str, decision: &Decision<'_>, kind: &Kind) -> Self {
-        let patch = decision.patch(kind);
-        let patch = (!patch.is_empty()).then(|| STANDARD.encode(to_json(&patch, patch.len() * OPERATION_SIZE)));
-        Self {
-            patch_type: patch.as_ref().map(|_| "JSONPatch"),
-            patch,
-            warnings: decision.warnings(),
-            audit_annotations: decision.audit_annotations(),
-            ..Self::allowed(uid)
-        }
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Review<'r> {
-            api_version: &'static str,
-            kind: &'static str,
-            response: &'r Response<'r>,
-        }
-        let texts =
-            self.patch.iter().chain(&self.warnings).chain(self.audit_annotations.iter().map(|(_, value)| value));
-        let size = texts.map(|text| text.len() + TEXT_OVERHEAD).sum::<usize>() + RESPONSE_SIZE;
-        to_json(&Review { api_version: API_VERSION, kind: KIND, response: self }, size)
-    }
-}
-
-/// `capacity` is a guess of the size; a good one saves moving what is written already.
-fn to_json(value: &impl Serialize, capacity: usize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(capacity);
-    serde_json::to_writer(&mut json, value).expect("strings, booleans and lists of them always have a JSON form");
-    json
-}
-
-fn as_map<S: Serializer>(entries: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
+fn response<'a>(uid: &'a str, decision: &Decision<'_>, kind: &Kind) -> Response<'a> {
+    let mut response = Response::patched(uid, &decision.patch(kind));
+    response.warnings = decision.warnings();
+    response.audit_annotations = decision.audit_annotations();
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use rstest::rstest;
     use serde_json::{Value, json};
 

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admission::handler::{self, Webhook};
-use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source};
+use crate::admission::handler::{self, StreamWebhook, Webhook};
+use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source, WriteArgs};
 use crate::controller::certificate::Keeper;
 use crate::controller::import::Settings;
 use crate::controller::local::Local;
@@ -50,6 +50,7 @@ pub(super) struct Process {
     /// How the streams of a directory are imported, if they are.
     pub import: Option<Import>,
     pub resolve: ResolveArgs,
+    pub writes: WriteArgs,
     pub limits: LimitArgs,
 }
 
@@ -166,8 +167,13 @@ impl Process {
             kinds: Kinds::with(self.resolve.kinds.clone()),
             metrics: Arc::clone(&shared.metrics),
         };
-        let (tls, router) =
-            (certificate::tls_config(Arc::clone(&shared.certificate))?, handler::router(Arc::new(webhook)));
+        let streams = StreamWebhook {
+            default_mode: self.writes.mode.default_mode(),
+            registries: self.writes.permitted.registries(),
+            metrics: Arc::clone(&shared.metrics),
+        };
+        let tls = certificate::tls_config(Arc::clone(&shared.certificate))?;
+        let router = handler::router(Arc::new(webhook), Arc::new(streams));
         Ok(Listener::tls(socket, tls, router, self.limits.limits(), shared.metrics.server.clone()))
     }
 

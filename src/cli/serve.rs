@@ -55,6 +55,7 @@ impl Serve {
             access: Access::default(),
             import,
             resolve: self.resolve,
+            writes: self.import.writes(),
             limits: self.limits,
         };
         process.run(|serving| {

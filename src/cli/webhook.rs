@@ -3,12 +3,13 @@
 use clap::Args;
 
 use super::process::Process;
-use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs};
+use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs, WriteArgs};
 
 /// Run the admission webhook on a cluster
 ///
-/// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods) and https://ADDRESS/mutate/pod (only
-/// Pods). Reads image streams and writes nothing but its own certificate, if it is to. Ready once every stream was listed; if the API server goes away,
+/// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods), https://ADDRESS/mutate/pod (only Pods)
+/// and https://ADDRESS/mutate/imagestreams (image streams, which are completed or refused). Reads image streams and
+/// writes nothing but its own certificate, if it is to. Ready once every stream was listed; if the API server goes away,
 /// the last known streams stay in force.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -21,6 +22,8 @@ pub(super) struct Webhook {
     source: SourceArgs,
     #[command(flatten)]
     resolve: ResolveArgs,
+    #[command(flatten)]
+    writes: WriteArgs,
     #[command(flatten)]
     server: ClusterServerArgs,
     #[command(flatten)]
@@ -37,6 +40,7 @@ impl Webhook {
             import: None,
             source: self.source.source,
             resolve: self.resolve,
+            writes: self.writes,
             limits: self.limits,
         };
         process.run(|_| ())

@@ -10,12 +10,12 @@ mod source;
 use jiff::Timestamp;
 
 pub use invalid::{Cause, FieldError, Invalid};
-pub use read::read;
+pub use read::{Read, read, read_with_errors};
 pub use source::Source;
 
 use super::history::{self, observed};
 use super::plan::is_importable;
-use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, Status, TagCondition};
+use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, TagCondition};
 use super::{Key, pullspec};
 use crate::reference::Reference;
 
@@ -33,18 +33,28 @@ pub struct Context<'a> {
     pub source: &'a dyn Fn(&Key) -> Source<'a>,
 }
 
+/// What a write makes of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The stream as it is stored if nothing is wrong with it; else its spec is defaulted and numbered all the same.
+    pub stream: ImageStream,
+    /// Everything that is wrong with it.
+    pub errors: Vec<FieldError>,
+}
+
+impl Written {
+    fn accepted(self) -> Result<ImageStream, Invalid> {
+        let Self { stream, errors } = self;
+        if errors.is_empty() { Ok(stream) } else { Err(Invalid { name: stream.metadata.name, errors }) }
+    }
+}
+
 /// A new stream as it is stored. What the user says of status and numbers does not count.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn create(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
-    let mut stream = defaulted(stream, context);
-    stream.metadata.generation = Some(1);
-    for tag in &mut stream.spec.tags {
-        tag.generation = Some(1);
-    }
-    stream.status = Status::default();
-    finish(stream, None, context)
+    write(stream, None, context).accepted()
 }
 
 /// A changed stream as it is stored in place of `old`. What the user says of the status does not count.
@@ -52,9 +62,22 @@ pub fn create(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream,
 /// # Errors
 /// Everything that is wrong with it.
 pub fn update(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
-    let mut stream = renumbered(new, old, context);
-    stream.status = old.status.clone();
-    finish(stream, Some(old), context)
+    write(new, Some(old), context).accepted()
+}
+
+/// What a write makes of a stream: a new one, or a changed one in place of `old`.
+#[must_use]
+pub fn write(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
+    let mut stream = defaulted(stream, context);
+    // So that what was stored without its defaults has not changed by getting them.
+    let old = old.map(|old| defaulted(old.clone(), context));
+    let old = old.as_ref();
+    match old {
+        Some(old) => number(&mut stream, old),
+        None => number_new(&mut stream),
+    }
+    stream.status = old.map(|old| old.status.clone()).unwrap_or_default();
+    finish(stream, old, context)
 }
 
 /// A stream whose spec was changed by a hand that numbers nothing: the numbers that a write would have given its tags.
@@ -63,8 +86,8 @@ pub fn update(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Res
 /// # Errors
 /// Everything that is wrong with it.
 pub fn renumber(new: ImageStream, old: ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
-    let old = defaulted(old, context);
-    let stream = renumbered(new, &old, context);
+    let (mut stream, old) = (defaulted(new, context), defaulted(old, context));
+    number(&mut stream, &old);
     checked(stream, Some(&old), context)
 }
 
@@ -85,16 +108,24 @@ pub fn adopt(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream, 
     checked(stream, None, context)
 }
 
-/// What a write makes of the numbers.
-fn renumbered(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> ImageStream {
-    let mut stream = defaulted(new, context);
+fn number_new(stream: &mut ImageStream) {
+    stream.metadata.generation = Some(1);
+    for tag in &mut stream.spec.tags {
+        tag.generation = Some(1);
+    }
+}
+
+/// Numbers a stream and those of its tags that changed. A tag that was stored without a number gets one, which is a
+/// change too.
+fn number(stream: &mut ImageStream, old: &ImageStream) {
     for tag in &mut stream.spec.tags {
         if tag.generation != Some(0) {
             tag.generation = old.spec.tag(&tag.name).and_then(|stored| stored.generation);
         }
     }
+    let is_numbered = stream.spec.tags.iter().all(|tag| tag.generation.unwrap_or_default() != 0);
     let generation = old.metadata.generation.unwrap_or_default();
-    let next = if stream.spec == old.spec { generation } else { generation + 1 };
+    let next = if is_numbered && stream.spec == old.spec { generation } else { generation.saturating_add(1) };
     stream.metadata.generation = Some(next);
     let namespace = stream.metadata.namespace.clone();
     for tag in &mut stream.spec.tags {
@@ -103,7 +134,6 @@ fn renumbered(new: ImageStream, old: &ImageStream, context: &Context<'_>) -> Ima
             tag.generation = Some(next);
         }
     }
-    stream
 }
 
 /// A stored stream brought in order.
@@ -121,7 +151,7 @@ pub struct Settled {
 pub fn settle(stored: &ImageStream, context: &Context<'_>) -> Settled {
     let mut stream = stored.clone();
     // The write of the number makes it one more.
-    let next = stream.metadata.generation.unwrap_or_default() + 1;
+    let next = stream.metadata.generation.unwrap_or_default().saturating_add(1);
     for tag in &mut stream.spec.tags {
         if tag.generation.unwrap_or_default() == 0 {
             tag.generation = Some(next);
@@ -166,7 +196,7 @@ fn checked(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>
 }
 
 /// Checks the spec, then brings new and changed tags into the status.
-fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Result<ImageStream, Invalid> {
+fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
     let mut errors = invalid::of(&stream, old, context);
     stream.status.docker_image_repository = match context.registry_host {
         Some(_) => pullspec::repository(&stream, context.registry_host).unwrap_or_default(),
@@ -180,7 +210,7 @@ fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<
     let tags: Vec<String> = stream.spec.tags.iter().filter(is_changed).map(|tag| tag.name.clone()).collect();
     errors.extend(bring(&mut stream, &tags, context).into_iter().map(|(_, error)| error));
     history::drop_empty(&mut stream.status);
-    if errors.is_empty() { Ok(stream) } else { Err(Invalid { name: stream.metadata.name, errors }) }
+    Written { stream, errors }
 }
 
 /// Brings tags into the status that need no registry, and lets others follow. Gives those that cannot be.

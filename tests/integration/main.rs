@@ -10,6 +10,7 @@ mod conformance;
 mod documentation;
 mod http;
 mod shutdown;
+mod stream_admission;
 mod streams;
 mod support;
 mod walls;

@@ -86,7 +86,12 @@ impl Server {
 
     /// Posts a review and gives back its `response`.
     pub async fn ask(&self, client: &Client, review: &Value) -> Value {
-        let answer = client.post(self.url()).json(review).send().await.unwrap();
+        self.ask_below(client, "", review).await
+    }
+
+    /// Posts a review to a path below [`Server::url`] and gives back its `response`.
+    pub async fn ask_below(&self, client: &Client, path: &str, review: &Value) -> Value {
+        let answer = client.post(format!("{}{path}", self.url())).json(review).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "application/json");
         let answer: Value = answer.json().await.unwrap();

@@ -14,6 +14,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("index", &["reference", "stream"]),
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
+    ("admission/streams", &["reference", "stream", "admission", "crd"]),
     ("store/documents", &["stream"]),
     ("store/edit", &[]),
     ("store/directory/ledger", &["stream"]),

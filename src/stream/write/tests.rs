@@ -58,11 +58,38 @@ fn only_some_changes_of_a_tag_count(#[case] change: Value, #[case] generation: i
     with_context(None, |context| {
         let mut old = stream("app", &json!([tag]));
         old.metadata.generation = Some(5);
-        old.spec.tags[0].import_policy.import_mode = ImportMode::PreserveOriginal;
         let mut changed = tag.clone();
         changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let new = update(stream("app", &json!([changed])), &old, context).unwrap();
         assert_eq!(generations(&new), (Some(generation), vec![Some(tag_generation)]));
+    });
+}
+
+#[rstest]
+#[case(None)]
+#[case(Some(0))]
+fn number_that_is_missing_is_given_like_the_controller_gives_it(#[case] stored: Option<i64>) {
+    let tags =
+        json!([{"name": "1", "generation": 3, "from": image("q.io/a:1")}, {"name": "2", "from": image("q.io/a:2")}]);
+    with_context(None, |context| {
+        let mut old = stream("app", &tags);
+        old.metadata.generation = Some(5);
+        old.spec.tags.iter_mut().for_each(|tag| tag.import_policy.import_mode = ImportMode::Legacy);
+        old.spec.tags[1].generation = stored;
+        let new = update(old.clone(), &old, context).unwrap();
+        assert_eq!(generations(&new), (Some(6), vec![Some(3), Some(6)]));
+        assert_eq!(generations(&settle(&old, context).stream), generations(&new));
+        assert_eq!(update(settle(&old, context).stream, &old, context).unwrap().spec, new.spec);
+    });
+}
+
+#[test]
+fn largest_number_stays() {
+    with_context(None, |context| {
+        let mut old = stream("app", &json!([{"name": "1", "from": image("q.io/a:1")}]));
+        old.metadata.generation = Some(i64::MAX);
+        assert_eq!(generations(&update(old.clone(), &old, context).unwrap()).0, Some(i64::MAX));
+        assert_eq!(generations(&settle(&old, context).stream).0, Some(i64::MAX));
     });
 }
 
@@ -144,6 +171,8 @@ fn words_of_closed_sets_are_refused_together() {
     let written = json!({"metadata": {"name": "app"}, "spec": {"tags": [{"name": "1", "from": {"kind": "Pod", "name": "x"},
         "importPolicy": {"importMode": "Sometimes"}, "referencePolicy": {"type": "Other"}}]}});
     assert_eq!(read(&written).unwrap_err().errors.len(), 3);
+    let Read { stream, errors } = read_with_errors(written).unwrap();
+    assert_eq!((stream.spec.tags[0].from.as_ref(), errors.len()), (None, 3));
     assert!(read(&json!({"metadata": {"name": "app"}, "spec": {"tags": 1}})).is_err());
 }
 

@@ -1,0 +1,92 @@
+//! Pods and pod templates: their images are pinned, and what became of them is counted and logged.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Answer, log_malformed, operation};
+use crate::admission::review::{self, Asked, NoReview, Verdict};
+use crate::metrics::Metrics;
+use crate::store::Streams;
+use crate::workload::Kinds;
+
+/// What images are pinned with.
+#[derive(Debug)]
+pub struct Webhook {
+    /// The streams to resolve by.
+    pub streams: Arc<Streams>,
+    /// The kinds to resolve in.
+    pub kinds: Kinds,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Answer for Webhook {
+    fn is_ready(&self) -> bool {
+        self.streams.is_loaded()
+    }
+
+    fn answer(&self, body: &[u8]) -> Result<Vec<u8>, NoReview> {
+        let started = Instant::now();
+        let snapshot = self.streams.snapshot();
+        review::answer(body, &snapshot, &self.kinds, |asked, verdict| {
+            self.count(asked, verdict, started.elapsed());
+            log(asked, verdict);
+        })
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+impl Webhook {
+    /// The same for Pods alone.
+    pub(super) fn only_pods(&self) -> Self {
+        Self { streams: Arc::clone(&self.streams), kinds: self.kinds.only_pods(), metrics: Arc::clone(&self.metrics) }
+    }
+
+    fn count(&self, asked: Option<&Asked<'_>>, verdict: &Verdict<'_>, took: Duration) {
+        let kind = asked.and_then(|asked| self.kinds.find(&asked.kind.group, &asked.kind.kind));
+        let outcome = match verdict {
+            Verdict::Ignored => "ignored",
+            Verdict::Malformed(_) => "malformed",
+            Verdict::Decided(_, decision) => {
+                for slot in &decision.slots {
+                    self.metrics.slots.with_label_values(&[slot.outcome.label()]).inc();
+                }
+                if decision.rewrites().next().is_some() { "patched" } else { "unchanged" }
+            }
+        };
+        self.metrics.request(operation(asked), kind.map_or("other", |kind| &kind.kind), outcome, took);
+    }
+}
+
+/// One line for an admission that changes something, and one for a review that cannot be read.
+fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
+    match (asked, verdict) {
+        (Some(asked), Verdict::Decided(object, decision)) => {
+            // Nothing but references that were parsed, so there is nothing in it to escape.
+            let mut changes = String::new();
+            for (slot, image) in decision.rewrites() {
+                let separator = if changes.is_empty() { "" } else { ", " };
+                let (list, index) = (slot.list.field(), slot.index);
+                let _ = write!(changes, "{separator}{list}/{index}: {} -> {image}", slot.image);
+            }
+            if changes.is_empty() {
+                return;
+            }
+            tracing::info!(
+                uid = &*asked.uid,
+                operation = &*asked.operation,
+                kind = &*asked.kind.kind,
+                namespace = &*asked.namespace,
+                name = &*object.name,
+                %changes,
+                "images pinned"
+            );
+        }
+        (_, Verdict::Malformed(reason)) => log_malformed(asked, reason),
+        _ => {}
+    }
+}
