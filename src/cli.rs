@@ -1,12 +1,17 @@
 //! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
 
+mod backend;
 mod certs;
 mod controller;
 mod crd;
+mod create;
+mod name;
 mod process;
 mod serve;
+mod target;
 mod webhook;
 
+pub use backend::Miss;
 use clap::{Parser, Subcommand};
 
 use crate::config::{LogArgs, LogFormat};
@@ -28,6 +33,7 @@ enum Command {
     Controller(Box<controller::Controller>),
     Certs(certs::Certs),
     Crd(crd::Crd),
+    Create(create::Create),
 }
 
 impl Cli {
@@ -43,6 +49,7 @@ impl Cli {
             Command::Controller(controller) => controller.run(),
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
+            Command::Create(create) => create.run(),
         }
     }
 }

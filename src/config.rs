@@ -244,6 +244,12 @@ impl PermittedArgs {
 }
 
 impl RegistryArgs {
+    /// Which registries may be asked.
+    #[must_use]
+    pub fn registries(&self) -> registry::Registries {
+        self.permitted.registries()
+    }
+
     /// How registries are asked.
     ///
     /// # Errors
@@ -513,7 +519,7 @@ pub enum LogFormat {
 }
 
 /// A duration such as `3s`, `1m30s` or `500ms`.
-fn duration(written: &str) -> Result<Duration, String> {
+pub(crate) fn duration(written: &str) -> Result<Duration, String> {
     let parsed: SignedDuration = written.parse().map_err(|_| "write it like 3s, 1m30s or 500ms".to_owned())?;
     Duration::try_from(parsed).map_err(|_| "it may not be negative".to_owned())
 }

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pinstream::cli::Cli;
+use pinstream::cli::{Cli, Miss};
 
-/// What a failure exits with; 1 is kept for a negative answer.
+/// What a negative answer exits with: something is not there, or was found.
+const NEGATIVE: u8 = 1;
+/// What a failure exits with.
 const FAILURE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -13,7 +15,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinstream: {error:#}");
-            ExitCode::from(FAILURE)
+            ExitCode::from(if error.is::<Miss>() { NEGATIVE } else { FAILURE })
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Flags of every command on image streams: where they are, and whether anything is written.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -53,5 +54,23 @@ impl DryRun {
             Self::Client => " (dry run)",
             Self::Server => " (server dry run)",
         }
+    }
+}
+
+/// Whether a command waits for what it asked for.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct WaitArgs {
+    /// Wait until what was asked for is imported; over a directory, import it
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub wait: bool,
+
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = crate::config::duration)]
+    pub timeout: Duration,
+}
+
+impl Default for WaitArgs {
+    fn default() -> Self {
+        Self { wait: false, timeout: Duration::ZERO }
     }
 }

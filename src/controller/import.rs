@@ -78,6 +78,33 @@ pub struct Importer<H, R> {
     calls: u64,
 }
 
+/// Imports tags of one stream at once, whether they are due or not. What fails is told by conditions of the tags.
+///
+/// # Errors
+/// If the stream cannot be read or written.
+pub async fn import_now<H: Home, R: Remote>(
+    home: Arc<H>,
+    remote: Arc<R>,
+    settings: Settings,
+    metrics: ImportMetrics,
+    key: &Key,
+    tags: &[String],
+) -> Result<(), HomeError> {
+    let worker = Worker { home, remote, settings, metrics };
+    let mut tags = tags.to_vec();
+    for _ in 0..WRITES_MAX {
+        let verdicts = match worker.import(key, &tags).await {
+            Err(HomeError::Conflict(_)) => continue,
+            verdicts => verdicts?,
+        };
+        tags = verdicts.into_iter().filter(|(_, verdict)| *verdict == Verdict::Again).map(|(tag, _)| tag).collect();
+        if tags.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(HomeError::Conflict(key.clone()))
+}
+
 /// What a job works with.
 struct Worker<H, R> {
     home: Arc<H>,

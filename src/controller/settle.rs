@@ -21,16 +21,7 @@ pub async fn settled<H: Home>(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<(ImageStream, Vec<News>), HomeError> {
-    let mut others: HashMap<Key, Option<ImageStream>> = HashMap::new();
-    for key in sources(stream) {
-        let other = home.read(&key).await?.map(|stored| stored.stream);
-        others.insert(key, other);
-    }
-    let source = |key: &Key| match others.get(key) {
-        Some(Some(stream)) => Source::Known(stream),
-        Some(None) => Source::Missing,
-        None => Source::Unknown,
-    };
+    let others = Others::of(home, stream).await?;
     let settled = write::settle(
         stream,
         &Context {
@@ -38,7 +29,7 @@ pub async fn settled<H: Home>(
             registry_host: settings.registry_host.as_deref(),
             default_mode: settings.default_mode,
             permits: &|_| true,
-            source: &source,
+            source: &|key| others.source(key),
         },
     );
     let news = settled.problems.into_iter().map(|(tag, problem)| News::Failed {
@@ -49,7 +40,35 @@ pub async fn settled<H: Home>(
     Ok((settled.stream, news.collect()))
 }
 
-/// The other streams that a stream names.
+/// The other streams that a stream names, as they are.
+pub struct Others(HashMap<Key, Option<ImageStream>>);
+
+impl Others {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub async fn of<H: Home>(home: &H, stream: &ImageStream) -> Result<Self, HomeError> {
+        let mut others = HashMap::new();
+        for key in sources(stream) {
+            let other = home.read(&key).await?.map(|stored| stored.stream);
+            others.insert(key, other);
+        }
+        Ok(Self(others))
+    }
+
+    /// One of them, for the rules of a write.
+    #[must_use]
+    pub fn source(&self, key: &Key) -> Source<'_> {
+        match self.0.get(key) {
+            Some(Some(stream)) => Source::Known(stream),
+            Some(None) => Source::Missing,
+            None => Source::Unknown,
+        }
+    }
+}
+
+/// The keys of the other streams that a stream names.
 fn sources(stream: &ImageStream) -> Vec<Key> {
     let own = stream.metadata.namespace.as_deref().unwrap_or("default");
     let tags = stream.spec.tags.iter().filter_map(|tag| tag.from.as_ref());

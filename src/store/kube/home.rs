@@ -3,7 +3,7 @@
 //! Every write names the version that was read and touches only what differs, so that no field that this client does not
 //! know is lost.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,30 @@ impl ClusterHome {
             None => self.streams(&key.namespace).patch(&key.name, &params, &patch),
         };
         self.ask(key, request).await
+    }
+
+    /// How many Pods of a namespace run each image, by digest.
+    ///
+    /// # Errors
+    /// If Pods cannot be listed.
+    pub async fn running(&self, namespace: &str) -> Result<BTreeMap<String, usize>, HomeError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut params = ListParams::default().limit(PAGE_SIZE);
+        let mut running = BTreeMap::new();
+        loop {
+            let page = answer(pods.list(&params))
+                .await
+                .map_err(|error| home_error(&Key::new(namespace, "*"), "Pods", &error))?;
+            for pod in &page.items {
+                for digest in digests(pod).into_iter().collect::<BTreeSet<_>>() {
+                    *running.entry(digest).or_default() += 1;
+                }
+            }
+            match page.metadata.continue_.filter(|rest| !rest.is_empty()) {
+                Some(rest) => params = params.continue_token(&rest),
+                None => return Ok(running),
+            }
+        }
     }
 
     async fn read_keyring(&self, namespace: &str) -> Result<Keyring, HomeError> {

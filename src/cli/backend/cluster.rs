@@ -1,0 +1,94 @@
+//! The image streams of a cluster, of either API group. A controller imports; commands wait for it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Backend, Common, Opening, pending};
+use crate::cli::target::{DryRun, Target, WaitArgs};
+use crate::registry::Registries;
+use crate::store::home::Home as _;
+use crate::store::kube::{Access, ClusterHome, Preference, connect};
+use crate::stream::Key;
+use crate::stream::types::ImportMode;
+
+/// How often a stream is looked at while it is imported.
+const LOOK: Duration = Duration::from_millis(300);
+/// Whoever waits longer than this is told for what.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A cluster.
+pub(in crate::cli) struct ClusterBackend {
+    home: ClusterHome,
+    common: Common,
+    wait: WaitArgs,
+}
+
+impl ClusterBackend {
+    pub(in crate::cli) async fn open(target: &Target, opening: &Opening) -> anyhow::Result<Self> {
+        let access = Access { kubeconfig: target.kubeconfig.clone(), context: target.context.clone() };
+        let client = connect(&access).await?;
+        let namespace = target.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let home = ClusterHome::find(client, Preference::Auto, opening.dry_run == DryRun::Server).await?;
+        let version = home.api_version();
+        let common = Common {
+            namespace,
+            group: version.split('/').next().unwrap_or_default().to_owned(),
+            dry_run: opening.dry_run,
+            // Left to the cluster.
+            default_mode: ImportMode::Unset,
+            registries: opening.registry.as_ref().map_or_else(Registries::default, |args| args.registries()),
+        };
+        Ok(Self { home, common, wait: opening.wait })
+    }
+}
+
+impl Backend for ClusterBackend {
+    type Home = ClusterHome;
+
+    fn home(&self) -> &ClusterHome {
+        &self.home
+    }
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn writes_status(&self) -> bool {
+        false
+    }
+
+    async fn import(&self, key: &Key, tags: &[String]) -> anyhow::Result<()> {
+        if !self.wait.wait || self.common.dry_run != DryRun::None {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut is_told = false;
+        loop {
+            let Some(stored) = self.home.read(key).await? else { return Ok(()) };
+            let waiting = pending(&stored.stream).into_iter().filter(|tag| tags.contains(tag)).collect::<Vec<_>>();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let waiting = waiting.join(", ");
+            anyhow::ensure!(
+                began.elapsed() < self.wait.timeout,
+                "{key}: {waiting} was not imported within {} s; is the controller running? See how far it is with: \
+                 pinstream describe is {}, or do not wait with --wait=false",
+                self.wait.timeout.as_secs(),
+                key.name
+            );
+            if !is_told && began.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+                eprintln!("waiting for the import of {waiting} of {key} ...");
+                is_told = true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn running(&self, namespace: &str) -> anyhow::Result<Option<BTreeMap<String, usize>>> {
+        Ok(Some(self.home.running(namespace).await?))
+    }
+}

@@ -1,0 +1,78 @@
+//! `pinstream create`: new image streams, and new tags of them.
+
+use clap::{Args, Subcommand};
+
+use super::backend::{self, Backend, Opening, Verb};
+use super::name::stream_name;
+use super::target::{DryRunArgs, Target};
+use crate::store::home::HomeError;
+use crate::stream::ImageStream;
+use crate::stream::types::{ApiVersion, LookupPolicy};
+
+/// Make an image stream
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream create is keycloak
+  pinstream create is keycloak --lookup-local --streams ./streams")]
+pub(super) struct Create {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    #[command(alias = "imagestream")]
+    Is(CreateStream),
+}
+
+/// Make an image stream without tags
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream create is keycloak
+  pinstream create is keycloak --lookup-local -n demo")]
+struct CreateStream {
+    /// Name of the stream
+    #[arg(value_parser = stream_name)]
+    name: String,
+
+    /// Let the objects of the namespace use the stream by its short name
+    #[arg(long)]
+    lookup_local: bool,
+
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Create {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let What::Is(create) = self.what;
+        let opening = Opening { dry_run: create.dry_run.dry_run, ..Opening::default() };
+        backend::run(&create.target.clone(), &opening, create)
+    }
+}
+
+impl Verb for CreateStream {
+    async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
+        let key = backend.key(&self.name);
+        let mut wanted = ImageStream { api_version: ApiVersion::Pinstream, ..ImageStream::default() };
+        wanted.metadata.name.clone_from(&self.name);
+        wanted.spec.lookup_policy = LookupPolicy { local: self.lookup_local };
+        backend
+            .change(&key, |before| {
+                anyhow::ensure!(
+                    before.is_none(),
+                    "there is an image stream {} in namespace {} already",
+                    key.name,
+                    key.namespace
+                );
+                Ok(wanted.clone())
+            })
+            .await?;
+        let common = backend.common();
+        println!("imagestream.{}/{} created{}", common.group, self.name, common.dry_run.suffix());
+        Ok(())
+    }
+}
