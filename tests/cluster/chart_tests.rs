@@ -96,6 +96,7 @@ fn wrong_values_are_refused_with_a_reason(plane: &ControlPlane) {
         ("webhok.port=1", "additional properties 'webhok' not allowed"),
         ("webhook.failurepolicy=Fail", "at '/webhook': additional properties 'failurepolicy' not allowed"),
         ("webhook.failurePolicy=ignore", "must be one of 'Ignore', 'Fail'"),
+        ("webhook.imageStreams.failurePolicy=ignore", "must be one of 'Ignore', 'Fail'"),
         ("webhook.timeoutSeconds=31", "maximum: got 31, want 30"),
         ("webhook.url=http://pinstream.example", "at '/webhook/url'"),
         ("webhook.namespaceSelector.matchExpressions[0].key=a", "missing property 'operator'"),
@@ -129,15 +130,15 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         let change = |arguments: &[&str]| namespace.helm(&[arguments, &[server_side]].concat()).ok();
         change(&["install", "pinstream", CHART]);
         assert_eq!(find(&namespace, &SECRET).unwrap().get("data"), None);
-        assert_eq!(bundles(&namespace), [None, None]);
+        assert_eq!(bundles(&namespace), [None, None, None]);
         let bundle = write_as_the_webhook(&namespace);
 
         change(&["upgrade", "pinstream", CHART, "--set", "webhook.timeoutSeconds=5,registryHost=registry.example"]);
         assert_eq!(find(&namespace, &CONFIGURATION).unwrap()["webhooks"][0]["timeoutSeconds"], 5);
-        assert_eq!(bundles(&namespace), [Some(bundle.clone()), Some(bundle.clone())]);
+        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 3]);
         change(&["rollback", "pinstream", "1"]);
         change(&["upgrade", "pinstream", CHART, "--set", "webhook.url=https://pinstream.example"]);
-        assert_eq!(bundles(&namespace), [Some(bundle.clone()), Some(bundle.clone())]);
+        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 3]);
         assert_eq!(find(&namespace, &SECRET).unwrap()["data"]["ca.crt"], json!(bundle));
 
         namespace.kubectl_with_stdin(&["create", "--filename=-"], STREAM).ok();
@@ -146,7 +147,9 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         let kinds = "all,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
                      poddisruptionbudgets,mutatingwebhookconfigurations,crd";
         let left = namespace.kubectl(&["get", kinds, selector, "--output=name"]).ok();
-        assert_eq!(left.trim(), "customresourcedefinition.apiextensions.k8s.io/imagestreams.pinstream.dev");
+        let kept = ["images.pinstream.dev", "imagestreams.pinstream.dev"];
+        let kept = kept.map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}"));
+        assert_eq!(left.lines().collect::<Vec<_>>(), kept);
         namespace.kubectl(&["delete", "imagestream", "kept"]).ok();
     }
 }

@@ -66,7 +66,8 @@ impl<'plane> Release<'plane> {
         let file = plane.folder("release").join("values.yaml");
         let mut all = json!({
             "crds": {"install": false}, "rbac": {"aggregateRoles": false}, "fullnameOverride": name,
-            "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}}},
+            "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}},
+                "imageStreams": {"namespaceSelector": {"matchLabels": {LABEL: name}}}},
         });
         if reach == Reach::Url {
             all["webhook"]["url"] = format!("https://localhost:{}", service.port).into();

@@ -32,9 +32,25 @@ app.kubernetes.io/part-of: pinstream
 {{- end }}
 {{- end }}
 
+{{- /* Image streams may be those of the custom resource, which are Pinstream's to complete and to import. */ -}}
+{{- define "pinstream.hasStreams" -}}
+{{- if has .Values.source (list "auto" "pinstream") }}true{{ end }}
+{{- end }}
+
 {{- /* The controller: there where it has something to import into. */ -}}
 {{- define "pinstream.hasController" -}}
-{{- if and .Values.controller.enabled (has .Values.source (list "auto" "pinstream")) }}true{{ end }}
+{{- if and .Values.controller.enabled (include "pinstream.hasStreams" .) }}true{{ end }}
+{{- end }}
+
+{{- /* What the webhook refuses and the controller does not ask: flags of both. */ -}}
+{{- define "pinstream.importFlags" -}}
+- --import-mode={{ .Values.controller.importMode }}
+{{- range .Values.controller.registries.allow }}
+- --registry-allow={{ . }}
+{{- end }}
+{{- range .Values.controller.registries.block }}
+- --registry-block={{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "pinstream.controllerName" -}}
