@@ -22,6 +22,7 @@ mod release;
 mod release_tests;
 mod rotation_tests;
 mod service;
+mod stream_writes_tests;
 mod streams_tests;
 mod tools;
 mod user;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
         streams_tests::TESTS,
+        stream_writes_tests::TESTS,
         release_tests::TESTS,
         workload_tests::TESTS,
         availability_tests::TESTS,
