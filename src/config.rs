@@ -161,6 +161,31 @@ impl ImportArgs {
     }
 }
 
+/// Whether the streams of a directory are imported.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Import")]
+pub struct DirectoryImportArgs {
+    /// Do not import: serve what the files say, and write nothing into the directory
+    #[arg(long, env = "PINSTREAM_NO_IMPORT")]
+    pub no_import: bool,
+
+    /// How.
+    #[command(flatten)]
+    pub import: ImportArgs,
+
+    /// From where.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+impl DirectoryImportArgs {
+    /// What streams are held to when they are written.
+    #[must_use]
+    pub fn writes(&self) -> WriteArgs {
+        WriteArgs { mode: self.import.mode, permitted: self.registry.permitted.clone() }
+    }
+}
+
 /// How registries are asked.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries")]

@@ -4,5 +4,7 @@ pub mod agenda;
 pub mod certificate;
 pub mod import;
 pub mod leader;
+pub mod local;
+pub mod queue;
 pub mod settle;
 pub mod work;

@@ -5,11 +5,19 @@
 //! brought is ever used for another. Must not know what a stream is made of.
 
 mod address;
+mod answer;
 mod challenge;
 mod client;
+mod connection;
+mod docker;
+mod failure;
+mod flights;
+mod helper;
 mod keyring;
 mod limits;
 mod manifest;
+mod patience;
+mod tokens;
 mod transport;
 
 use std::fmt;
@@ -17,8 +25,9 @@ use std::time::Duration;
 
 pub use address::{Address, Registries};
 pub use client::Client;
+pub use connection::SetupError;
+pub use docker::{DockerConfig, DockerConfigError};
 pub use keyring::{Credential, Keyring, KeyringError};
-pub use transport::SetupError;
 
 use crate::image::Image;
 
@@ -37,7 +46,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a registry may be silent.
     pub silence_timeout: Duration,
-    /// How long all of one image may take.
+    /// How long registries may take over all of one image. Waiting for one's turn is not counted.
     pub total_timeout: Duration,
 }
 

@@ -28,6 +28,14 @@ impl Key {
     }
 }
 
+impl ImageStream {
+    /// Which stream it is. One that says no namespace is in `default`.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(self.metadata.namespace.as_deref().unwrap_or("default"), &self.metadata.name)
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

@@ -16,7 +16,10 @@ use tokio::sync::watch;
 use crate::admission::handler::{self, StreamWebhook, Webhook};
 use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source, WriteArgs};
 use crate::controller::certificate::Keeper;
+use crate::controller::import::Settings;
+use crate::controller::local::Local;
 use crate::metrics::{self, Metrics};
+use crate::registry::{self, DockerConfig};
 use crate::server::certificate::{self, Certificate, Kept};
 use crate::server::health::{self, Gate};
 use crate::server::listener::{Limits, Listener};
@@ -44,9 +47,18 @@ pub(super) struct Process {
     pub source: Source,
     /// How a cluster is found, if it needs one.
     pub access: Access,
+    /// How the streams of a directory are imported, if they are.
+    pub import: Option<Import>,
     pub resolve: ResolveArgs,
     pub writes: WriteArgs,
     pub limits: LimitArgs,
+}
+
+/// How streams are imported.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub settings: Settings,
+    pub registry: registry::Settings,
 }
 
 /// What can be said of a server once it serves.
@@ -113,8 +125,13 @@ impl Process {
         let registry_host = self.resolve.host.registry_host.clone();
         match &self.source {
             Source::Directory(root) => {
-                let polled = Polled::load(Directory::new(root.clone(), registry_host), streams, metrics).await?;
+                let directory = Directory::new(root.clone(), registry_host);
+                let (directory, importing) = self.importing(directory, &shared.metrics)?;
+                let polled = Polled::load(directory, streams, metrics).await?;
                 supervisor.spawn("streams", endless(polled.keep()));
+                if let Some(importing) = importing {
+                    supervisor.spawn("import", endless(importing.keep()));
+                }
             }
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;
@@ -123,6 +140,25 @@ impl Process {
             }
         }
         Ok(())
+    }
+
+    /// The import of a directory's streams, if they are to be imported and something can be written there.
+    fn importing(
+        &self,
+        directory: Directory,
+        metrics: &Metrics,
+    ) -> anyhow::Result<(Directory, Option<Local<registry::Client>>)> {
+        let Some(Import { settings, registry }) = &self.import else { return Ok((directory, None)) };
+        let remote = registry::Client::new(registry, metrics.import.registry_requests.clone())?;
+        let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
+        match Local::over(&directory, remote, logins, settings.clone(), metrics.import.clone()) {
+            Ok((importing, feed)) => Ok((directory.fed(feed), Some(importing))),
+            Err(error) => {
+                let path = directory.root().display();
+                tracing::warn!(%path, %error, "nothing can be written here, image streams are served but not imported");
+                Ok((directory, None))
+            }
+        }
     }
 
     fn webhook_listener(&self, socket: TcpListener, shared: &Shared) -> anyhow::Result<Listener> {

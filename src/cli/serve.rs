@@ -6,19 +6,22 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::process::{Process, Serving};
+use super::process::{Import, Process, Serving};
 use crate::admission::handler;
-use crate::config::{DirectoryArgs, LimitArgs, LocalServerArgs, ResolveArgs, Source, WriteArgs};
+use crate::config::{DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalServerArgs, ResolveArgs, Source};
 use crate::store::kube::Access;
 
 /// Run the admission webhook over a directory of image streams, without a cluster
 ///
 /// Answers AdmissionReviews at https://ADDRESS/mutate: images that are short names of streams with local look-up are
-/// replaced by pull specs with digests.
+/// replaced by pull specs with digests. Imports what the tags ask for, with the credentials of Docker's configuration,
+/// and writes what it found into the status of the streams in their files.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream serve --streams examples/streams
   pinstream serve --streams DIR --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
+  pinstream serve --streams DIR --import-interval 5m --registry-ca registry.example:5000=ca.pem
+  pinstream serve --streams DIR --no-import
   pinstream serve --streams DIR --kind argoproj.io/Rollout=/spec/template --log-format json")]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -26,7 +29,7 @@ pub(super) struct Serve {
     #[command(flatten)]
     resolve: ResolveArgs,
     #[command(flatten)]
-    writes: WriteArgs,
+    import: DirectoryImportArgs,
     #[command(flatten)]
     server: LocalServerArgs,
     #[command(flatten)]
@@ -37,14 +40,22 @@ impl Serve {
     /// `for_people`: say on standard output what to do next.
     pub(super) fn run(self, for_people: bool) -> anyhow::Result<()> {
         let directory = self.directory.streams.clone();
+        let registry_host = self.resolve.host.registry_host.clone();
+        let import = if self.import.no_import {
+            None
+        } else {
+            let (settings, registry) = (self.import.import.settings(registry_host), self.import.registry.settings()?);
+            Some(Import { settings, registry })
+        };
         let process = Process {
             listen: self.server.listen,
             admin_listen: self.server.admin_listen,
             certificate: self.server.certificate(),
             source: Source::Directory(self.directory.streams),
             access: Access::default(),
+            import,
             resolve: self.resolve,
-            writes: self.writes,
+            writes: self.import.writes(),
             limits: self.limits,
         };
         process.run(|serving| {

@@ -37,6 +37,7 @@ impl Webhook {
             admin_listen: self.server.admin_listen,
             certificate: self.server.certificate()?,
             access: self.source.access(),
+            import: None,
             source: self.source.source,
             resolve: self.resolve,
             writes: self.writes,

@@ -49,6 +49,8 @@ pub struct Due {
     pub key: Key,
     /// Its tags, and perhaps [`WHOLE_STREAM`].
     pub tags: Vec<String>,
+    /// The registry that is asked for them, or for the first of them if there are several; empty if none is.
+    pub registry: String,
 }
 
 /// How many tags are in which state.
@@ -76,6 +78,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Stream {
     entries: BTreeMap<Box<str>, Entry>,
+    /// The registry that is asked for them.
+    registry: Box<str>,
     /// Importable tags that need nothing.
     imported: usize,
     is_running: bool,
@@ -106,10 +110,11 @@ impl Agenda {
 
     /// A stream is there, new or changed. `random` is any number, another for each call.
     pub fn apply(&mut self, stream: &ImageStream, now: Duration, random: u64) {
-        let key = Key::new(stream.metadata.namespace.as_deref().unwrap_or("default"), &stream.metadata.name);
+        let key = stream.key();
         let key = self.streams.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
         let mut before = self.take(&key);
-        let mut after = Stream { is_running: before.is_running, ..Stream::default() };
+        let registry = plan::registry(stream).unwrap_or_default().into();
+        let mut after = Stream { registry, is_running: before.is_running, ..Stream::default() };
         let whole = needs_settling(stream).then_some((WHOLE_STREAM, Need::Asked, 0));
         let tags = stream.spec.tags.iter().filter_map(|tag| {
             let need = plan::need(stream, tag)?;
@@ -157,7 +162,7 @@ impl Agenda {
             }
             tags.push(tag.to_string());
         }
-        let due = Due { key: (*key).clone(), tags };
+        let due = Due { key: (*key).clone(), tags, registry: stream.registry.to_string() };
         self.put(key, stream);
         Some(due)
     }

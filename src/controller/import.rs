@@ -4,18 +4,18 @@
 //! `stream::outcome`'s. Any number of these may run over the same streams: nothing is written over a change that was not
 //! seen, and a result for a tag that changed meanwhile is not taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
+use super::queue::{Places, Queue};
 use super::settle;
 use crate::metrics::ImportMetrics;
 use crate::registry::{self, FetchError, Fetched, Keyring, Reason, Retry};
@@ -26,9 +26,11 @@ use crate::stream::plan::{self, Wanted};
 use crate::stream::types::ImportMode;
 
 /// How many streams are imported at a time.
-const STREAMS_AT_A_TIME: usize = 50;
+const PLACES: Places = Places { all: 100, of_registry: 25 };
 /// How many tags of one stream are imported at a time.
 const TAGS_AT_A_TIME: usize = 8;
+/// How many answers are put into a stream with one write at most.
+const ANSWERS_A_WRITE: usize = 50;
 /// How often a stream that others write to meanwhile is read again.
 const WRITES_MAX: usize = 10;
 /// How often the state of the agenda is measured.
@@ -70,6 +72,7 @@ pub struct Settings {
 pub struct Importer<H, R> {
     worker: Worker<H, R>,
     agenda: Agenda,
+    queue: Queue,
     began: Instant,
     random: RandomState,
     calls: u64,
@@ -86,13 +89,13 @@ struct Worker<H, R> {
 /// A job that has ended.
 struct Ended {
     key: Key,
+    registry: String,
     verdicts: Vec<(String, Verdict)>,
 }
 
 /// One tag that was asked for.
 struct Answer {
     imported: Imported,
-    images: Vec<crate::image::Image>,
     verdict: Verdict,
 }
 
@@ -101,7 +104,8 @@ impl<H: Home, R: Remote> Importer<H, R> {
     pub fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
         let agenda = Agenda::new(settings.rules);
         let worker = Worker { home, remote, settings, metrics };
-        Self { worker, agenda, began: Instant::now(), random: RandomState::new(), calls: 0 }
+        let queue = Queue::new(PLACES);
+        Self { worker, agenda, queue, began: Instant::now(), random: RandomState::new(), calls: 0 }
     }
 
     /// Imports what the changes make due, and what the clock does. Ends when there will be no more changes.
@@ -110,12 +114,13 @@ impl<H: Home, R: Remote> Importer<H, R> {
         let mut measuring = tokio::time::interval(MEASURING);
         loop {
             let now = self.began.elapsed();
-            while jobs.len() < STREAMS_AT_A_TIME {
-                let Some(due) = self.agenda.next(now) else { break };
+            while let Some(due) = self.agenda.next(now) {
+                self.queue.push(due);
+            }
+            while let Some(due) = self.queue.start() {
                 jobs.push(self.worker.run(due));
             }
-            let wake = self.agenda.wake().filter(|_| jobs.len() < STREAMS_AT_A_TIME);
-            let wake = wake.map_or(self.began + Duration::from_hours(24), |wake| self.began + wake);
+            let wake = self.agenda.wake().map_or(self.began + Duration::from_hours(24), |wake| self.began + wake);
             tokio::select! {
                 change = changes.recv() => match change {
                     Some(change) => {
@@ -124,14 +129,31 @@ impl<H: Home, R: Remote> Importer<H, R> {
                     }
                     None => return,
                 },
-                Some(Ended { key, verdicts }) = jobs.next() => {
+                Some(Ended { key, registry, verdicts }) = jobs.next() => {
+                    self.queue.end(&registry);
                     let random = next(&self.random, &mut self.calls);
                     self.agenda.finish(&key, &verdicts, self.began.elapsed(), random);
                 }
                 () = tokio::time::sleep_until(wake) => {}
-                _ = measuring.tick() => measure(&self.worker.metrics, &self.agenda, self.began.elapsed()),
+                _ = measuring.tick() => self.measure(),
             }
         }
+    }
+
+    fn measure(&self) {
+        let (metrics, now, states) = (&self.worker.metrics, self.began.elapsed(), self.agenda.states());
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let by_state = [
+            ("pending", states.pending),
+            ("failed", states.failed),
+            ("scheduled", states.scheduled),
+            ("imported", states.imported),
+        ];
+        for (state, count) in by_state {
+            metrics.tags.with_label_values(&[state]).set(gauge(count));
+        }
+        metrics.queue.set(gauge(self.agenda.backlog(now) + self.queue.tags()));
+        metrics.overdue.set(self.agenda.overdue(now).as_secs_f64());
     }
 }
 
@@ -158,35 +180,20 @@ fn next(random: &RandomState, calls: &mut u64) -> u64 {
     random.hash_one(*calls)
 }
 
-fn measure(metrics: &ImportMetrics, agenda: &Agenda, now: Duration) {
-    let states = agenda.states();
-    let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let by_state = [
-        ("pending", states.pending),
-        ("failed", states.failed),
-        ("scheduled", states.scheduled),
-        ("imported", states.imported),
-    ];
-    for (state, count) in by_state {
-        metrics.tags.with_label_values(&[state]).set(gauge(count));
-    }
-    metrics.queue.set(gauge(agenda.backlog(now)));
-    metrics.overdue.set(agenda.overdue(now).as_secs_f64());
-}
-
 impl<H: Home, R: Remote> Worker<H, R> {
     async fn run(&self, due: Due) -> Ended {
-        let Due { key, tags } = due;
+        let Due { key, tags, registry } = due;
         let verdicts = match self.import(&key, &tags).await {
             Ok(verdicts) => verdicts,
-            Err(HomeError::Gone(_)) => Vec::new(),
+            // Soon the agenda hears of it; until then it is not looked at again and again.
+            Err(HomeError::Gone(_)) => tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect(),
             Err(HomeError::Conflict(_)) => tags.into_iter().map(|tag| (tag, Verdict::Again)).collect(),
             Err(error) => {
                 tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
                 tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect()
             }
         };
-        Ended { key, verdicts }
+        Ended { key, registry, verdicts }
     }
 
     async fn import(&self, key: &Key, tags: &[String]) -> Result<Vec<(String, Verdict)>, HomeError> {
@@ -200,16 +207,22 @@ impl<H: Home, R: Remote> Worker<H, R> {
             verdicts.push((WHOLE_STREAM.to_owned(), verdict));
         }
         let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
-        let answers: Vec<Answer> = stream::iter(wanted.map(|wanted| self.ask(wanted, &keyring)))
-            .buffer_unordered(TAGS_AT_A_TIME)
-            .collect()
-            .await;
-        let overtaken = self.write(stored, &answers).await?;
-        verdicts.extend(answers.into_iter().map(|answer| {
-            let tag = answer.imported.wanted.tag;
-            let verdict = if overtaken.contains(&tag) { Verdict::Again } else { answer.verdict };
-            (tag, verdict)
-        }));
+        let mut wanted: VecDeque<Wanted> = wanted.collect();
+        while !wanted.is_empty() {
+            // Gathered first: the compiler cannot tell that a future with an iterator that borrows may change threads.
+            let next: Vec<Wanted> = wanted.drain(..wanted.len().min(ANSWERS_A_WRITE)).collect();
+            let answers: Vec<Answer> = stream::iter(next.into_iter().map(|wanted| self.ask(wanted, &keyring)))
+                .buffer_unordered(TAGS_AT_A_TIME)
+                .try_collect()
+                .await?;
+            let (written, overtaken) = self.write(stored, &answers).await?;
+            stored = written;
+            verdicts.extend(answers.into_iter().map(|answer| {
+                let tag = answer.imported.wanted.tag;
+                let verdict = if overtaken.contains(&tag) { Verdict::Again } else { answer.verdict };
+                (tag, verdict)
+            }));
+        }
         // What is not wanted any more is told by the change that made it so.
         let answered: BTreeSet<String> = verdicts.iter().map(|(tag, _)| tag.clone()).collect();
         verdicts.extend(tags.iter().filter(|tag| !answered.contains(*tag)).map(|tag| (tag.clone(), Verdict::Done)));
@@ -244,31 +257,30 @@ impl<H: Home, R: Remote> Worker<H, R> {
         Ok((stored, verdict))
     }
 
-    async fn ask(&self, wanted: Wanted, keyring: &Keyring) -> Answer {
+    /// Asks for one tag, and keeps what is known of its images, so that no write names one that is not kept.
+    async fn ask(&self, wanted: Wanted, keyring: &Keyring) -> Result<Answer, HomeError> {
         let began = Instant::now();
         let known = wanted.newest.as_deref().filter(|_| wanted.is_repeated);
         let fetched = self.remote.fetch(&wanted, known, keyring).await;
         let reason = fetched.as_ref().err().map(|error| error.reason);
         self.metrics.imported(reason.map(|reason: Reason| reason.to_string()).as_deref(), began.elapsed());
-        match fetched {
+        let (found, verdict) = match fetched {
             Ok(Fetched { digest, pull_spec, images }) => {
-                let found = Found::Image { pull_spec, image: digest };
-                Answer { imported: Imported { wanted, found }, images, verdict: Verdict::Done }
+                if !images.is_empty() {
+                    self.home.keep_images(&images).await?;
+                }
+                (Found::Image { pull_spec, image: digest }, Verdict::Done)
             }
             Err(error) => {
                 let verdict = verdict_of(&error);
-                let found = Found::Failure { reason: error.reason.to_string(), message: error.message };
-                Answer { imported: Imported { wanted, found }, images: Vec::new(), verdict }
+                (Found::Failure { reason: error.reason.to_string(), message: error.message }, verdict)
             }
-        }
+        };
+        Ok(Answer { imported: Imported { wanted, found }, verdict })
     }
 
-    /// Puts answers into the stream, as it is now. Gives back the tags whose answers came too late.
-    async fn write(&self, mut stored: Stored, answers: &[Answer]) -> Result<BTreeSet<String>, HomeError> {
-        let images: Vec<_> = answers.iter().flat_map(|answer| answer.images.iter().cloned()).collect();
-        if !images.is_empty() {
-            self.home.keep_images(&images).await?;
-        }
+    /// Puts answers into the stream, as it is now. Gives back the stream, and the tags whose answers came too late.
+    async fn write(&self, mut stored: Stored, answers: &[Answer]) -> Result<(Stored, BTreeSet<String>), HomeError> {
         let results: Vec<_> = answers.iter().map(|answer| answer.imported.clone()).collect();
         for _ in 0..WRITES_MAX {
             let in_use = if outcome::is_full(&stored.stream) {
@@ -278,12 +290,12 @@ impl<H: Home, R: Remote> Worker<H, R> {
             };
             let outcome = outcome::apply(&stored.stream, &results, Timestamp::now(), &in_use);
             if outcome.stream == stored.stream {
-                return Ok(outcome.overtaken);
+                return Ok((stored, outcome.overtaken));
             }
             match self.home.write(&stored, &outcome.stream).await {
                 Ok(written) => {
                     self.home.tell(&written, &outcome.news).await;
-                    return Ok(outcome.overtaken);
+                    return Ok((written, outcome.overtaken));
                 }
                 Err(HomeError::Conflict(key)) => {
                     stored = self.home.read(&key).await?.ok_or(HomeError::Gone(key))?;

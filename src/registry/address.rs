@@ -30,19 +30,16 @@ impl Address {
         if parsed.name.is_empty() {
             return Err(ReferenceError::Name);
         }
-        let registry = match parsed.registry {
-            None | Some("index.docker.io" | HUB_HOST) => HUB,
-            Some(registry) => registry,
-        };
+        let registry = parsed.registry.map_or_else(|| HUB.to_owned(), str::to_ascii_lowercase);
+        let registry = if is_hub(without_default_port(&registry)) { HUB.to_owned() } else { registry };
         let repository = match parsed.namespace {
             Some(namespace) => format!("{namespace}/{}", parsed.name),
             None if registry == HUB => format!("library/{}", parsed.name),
             None => parsed.name.to_owned(),
         };
-        let host = if registry == HUB { HUB_HOST } else { registry };
         Ok(Self {
-            registry: registry.to_owned(),
-            host: host.to_owned(),
+            host: if registry == HUB { HUB_HOST.to_owned() } else { registry.clone() },
+            registry,
             repository,
             version: parsed.digest.or(parsed.tag).unwrap_or("latest").to_owned(),
         })
@@ -65,15 +62,37 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// The registry, as references name it, may be asked.
+    /// The registry, as references name it, may be asked. The same registry by another spelling is the same.
     #[must_use]
     pub fn permit(&self, registry: &str) -> bool {
+        let registry = registry.to_ascii_lowercase();
+        let bare = without_default_port(&registry);
+        let bare = if is_hub(bare) { HUB } else { bare };
+        let with_port = format!("{bare}:443");
         let matches = |pattern: &String| {
-            let pattern = if pattern == "index.docker.io" || pattern == HUB_HOST { HUB } else { pattern };
-            glob(pattern, registry)
+            let pattern = pattern.to_ascii_lowercase();
+            let pattern = if is_hub(without_default_port(&pattern)) { HUB } else { &pattern };
+            glob(pattern, bare) || !bare.contains(':') && glob(pattern, &with_port)
         };
         (self.allow.is_empty() || self.allow.iter().any(matches)) && !self.block.iter().any(matches)
     }
+}
+
+/// One of the names of Docker Hub.
+pub(super) fn is_hub(host: &str) -> bool {
+    matches!(host, HUB | "index.docker.io" | HUB_HOST)
+}
+
+/// A registry that users may write in several ways, as its URLs have it.
+pub(super) fn server(registry: &str) -> String {
+    let registry = registry.to_ascii_lowercase();
+    let bare = without_default_port(&registry);
+    if is_hub(bare) { HUB_HOST.to_owned() } else { bare.to_owned() }
+}
+
+/// `quay.io` of `quay.io:443`.
+fn without_default_port(registry: &str) -> &str {
+    registry.strip_suffix(":443").unwrap_or(registry)
 }
 
 /// `*` stands for any text, `?` for one character.
@@ -115,6 +134,8 @@ mod tests {
     #[case("index.docker.io/a/b", "docker.io", "registry-1.docker.io", "a/b", "latest")]
     #[case("quay.io/a/b/c:1", "quay.io", "quay.io", "a/b/c", "1")]
     #[case("host:5000/x", "host:5000", "host:5000", "x", "latest")]
+    #[case("QUAY.io/a/b", "quay.io", "quay.io", "a/b", "latest")]
+    #[case("Registry-1.docker.io:443/app", "docker.io", "registry-1.docker.io", "library/app", "latest")]
     fn docker_defaults_are_filled_in(
         #[case] reference: &str,
         #[case] registry: &str,
@@ -145,6 +166,11 @@ mod tests {
     #[case(&["*.example.com"], &["b.*"], "b.example.com", false)]
     #[case(&[], &["registry-1.docker.io"], "docker.io", false)]
     #[case(&["regist?y"], &[], "registry", true)]
+    #[case(&[], &["quay.io"], "QUAY.io", false)]
+    #[case(&[], &["Quay.io"], "quay.io:443", false)]
+    #[case(&[], &["quay.io:443"], "quay.io", false)]
+    #[case(&[], &["docker.io"], "registry-1.docker.io:443", false)]
+    #[case(&["*.example.com:*"], &[], "a.example.com", true)]
     fn registries_are_permitted(
         #[case] allow: &[&str],
         #[case] block: &[&str],

@@ -1,23 +1,21 @@
 //! What is asked of a registry: an image behind a reference, and the tags of a repository.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use prometheus::IntCounterVec;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LINK};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
-use tokio::sync::OnceCell;
 
 use super::address::{Address, Registries};
+use super::answer::{CONTENT_DIGEST, checked, good, header, named};
+use super::connection::{Answer, Budget, SetupError};
+use super::flights::Flights;
 use super::keyring::{Credential, Identity, Keyring};
 use super::manifest::{self, Manifest};
-use super::transport::{Answer, Ask, SetupError, Transport, Wish, limited};
+use super::transport::{Ask, Transport, Wish};
 use super::{FetchError, Fetched, Reason, Retry, Settings, Wanted};
 use crate::image::{Child, Image};
 use crate::reference::Reference;
@@ -26,24 +24,49 @@ use crate::reference::Reference;
 const MANIFEST_MAX: usize = 4 << 20;
 /// The most bytes of an image's configuration.
 const CONFIG_MAX: usize = 8 << 20;
-/// The most bytes of a page of tags, and the most pages.
-const TAGS_MAX: usize = 4 << 20;
+/// The most bytes of configurations that are kept, of one image and of all images of an index together.
+const KEPT_MAX: usize = 512 << 10;
+const KEPT_OF_INDEX_MAX: usize = 2 << 20;
+/// The most bytes of a page of tags, the most pages, and the most tags.
+const PAGE_MAX: usize = 4 << 20;
 const PAGES_MAX: usize = 100;
+const TAGS_MAX: usize = 100_000;
+/// The longest tag there is.
+const TAG_MAX: usize = 128;
 /// How many images of an index are asked for at a time.
 const CHILDREN_AT_A_TIME: usize = 4;
-/// Header with the digest of what is answered.
-const CONTENT_DIGEST: &str = "docker-content-digest";
 
-type Flight = Arc<OnceCell<Result<Fetched, FetchError>>>;
 /// What makes two requests the same: what is wanted, and the credentials that may be shown for it.
-type FlightKey = (String, u64, Vec<Identity>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Same {
+    reference: String,
+    whole_index: bool,
+    insecure: bool,
+    platform: [Option<String>; 2],
+    known: Option<String>,
+    shown: Vec<Identity>,
+}
 
 /// The client of all registries, for all tenants.
 pub struct Client {
     transport: Transport,
     registries: Registries,
     total_timeout: Duration,
-    flights: Mutex<HashMap<FlightKey, Flight>>,
+    flights: Flights<Same, Result<Fetched, FetchError>>,
+}
+
+impl Same {
+    fn new(wanted: &Wanted<'_>, credentials: &[Credential]) -> Self {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            reference: wanted.reference.to_owned(),
+            whole_index: wanted.whole_index,
+            insecure: wanted.insecure,
+            platform: [owned(wanted.system), owned(wanted.architecture)],
+            known: owned(wanted.known),
+            shown: credentials.iter().map(Credential::identity).collect(),
+        }
+    }
 }
 
 /// A manifest whose digest was checked.
@@ -62,7 +85,7 @@ impl Client {
             transport: Transport::new(settings, requests)?,
             registries: settings.registries.clone(),
             total_timeout: settings.total_timeout,
-            flights: Mutex::default(),
+            flights: Flights::new(),
         })
     }
 
@@ -72,19 +95,14 @@ impl Client {
     /// [`FetchError`], which says whether trying again is of use.
     pub async fn fetch(&self, wanted: &Wanted<'_>, keyring: &Keyring) -> Result<Fetched, FetchError> {
         let address = self.address(wanted.reference)?;
-        let mut hasher = DefaultHasher::new();
-        wanted.hash(&mut hasher);
-        let shown = keyring.lookup(&address.registry, &address.repository).map(Credential::identity).collect();
-        let key = (wanted.reference.to_owned(), hasher.finish(), shown);
-        let flight =
-            Arc::clone(self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
-        let ask = Ask { address: &address, insecure: wanted.insecure, keyring };
-        let result = flight.get_or_init(|| self.in_time(&address, self.fetch_alone(ask, wanted))).await.clone();
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if flights.get(&key).is_some_and(|known| Arc::ptr_eq(known, &flight)) {
-            flights.remove(&key);
-        }
-        result
+        let shown = keyring.shown(&address.registry, &address.repository).await;
+        let same = Same::new(wanted, &shown.credentials);
+        let work = async || {
+            let budget = Budget::new(self.total_timeout);
+            let ask = Ask { address: &address, insecure: wanted.insecure, shown: &shown, budget: &budget };
+            self.fetch_alone(ask, wanted).await
+        };
+        self.flights.share(same, work).await
     }
 
     /// The tags of a repository, in the registry's order.
@@ -93,8 +111,9 @@ impl Client {
     /// [`FetchError`].
     pub async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         let address = self.address(repository)?;
-        let ask = Ask { address: &address, insecure, keyring };
-        self.in_time(&address, self.tags_alone(ask)).await
+        let shown = keyring.shown(&address.registry, &address.repository).await;
+        let budget = Budget::new(self.total_timeout);
+        self.tags_alone(Ask { address: &address, insecure, shown: &shown, budget: &budget }).await
     }
 
     fn address(&self, reference: &str) -> Result<Address, FetchError> {
@@ -108,18 +127,6 @@ impl Client {
             address.registry
         );
         Err(FetchError::new(Reason::Forbidden, Retry::Never, text))
-    }
-
-    async fn in_time<T>(
-        &self,
-        address: &Address,
-        work: impl Future<Output = Result<T, FetchError>>,
-    ) -> Result<T, FetchError> {
-        tokio::time::timeout(self.total_timeout, work).await.unwrap_or_else(|_| {
-            let text =
-                format!("registry {} did not finish within {} s", address.registry, self.total_timeout.as_secs());
-            Err(FetchError::new(Reason::Timeout, Retry::Later, text))
-        })
     }
 
     async fn fetch_alone(&self, ask: Ask<'_>, wanted: &Wanted<'_>) -> Result<Fetched, FetchError> {
@@ -142,7 +149,7 @@ impl Client {
         let (media_type, children) = match got.manifest {
             Manifest::Image { .. } => {
                 let pull_spec = pinned(&got.digest)?;
-                let image = self.image(ask, &got, &pull_spec).await?;
+                let image = self.image(ask, &got, &pull_spec, KEPT_MAX).await?;
                 return Ok(Fetched { digest: got.digest, pull_spec, images: vec![image] });
             }
             Manifest::Index { media_type, children } => (media_type, children),
@@ -156,7 +163,7 @@ impl Client {
                 )
             })?;
             let pull_spec = pinned(&child.digest)?;
-            let image = self.child(ask, child, &pull_spec).await?;
+            let image = self.child(ask, child, &pull_spec, KEPT_MAX).await?;
             return Ok(Fetched { digest: child.digest.clone(), pull_spec, images: vec![image] });
         }
         let pull_spec = pinned(&got.digest)?;
@@ -164,8 +171,9 @@ impl Client {
             .iter()
             .map(|child| Ok((child.clone(), pinned(&child.digest)?)))
             .collect::<Result<_, FetchError>>()?;
+        let room = KEPT_MAX.min(KEPT_OF_INDEX_MAX / named.len().max(1));
         let asked =
-            named.into_iter().map(|(child, pull_spec)| async move { self.child(ask, &child, &pull_spec).await });
+            named.into_iter().map(|(child, pull_spec)| async move { self.child(ask, &child, &pull_spec, room).await });
         let of_children: Vec<Image> = stream::iter(asked).buffered(CHILDREN_AT_A_TIME).try_collect().await?;
         let index = Image::index(&got.digest, &pull_spec, &media_type, children, Timestamp::now());
         Ok(Fetched { digest: got.digest, pull_spec, images: [index].into_iter().chain(of_children).collect() })
@@ -179,14 +187,14 @@ impl Client {
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
             return Ok(None);
         }
-        let answer = good(ask.address, answer)?;
+        let answer = good(ask, answer)?;
         Ok(header(&answer, CONTENT_DIGEST).map(str::to_owned))
     }
 
     async fn manifest(&self, ask: Ask<'_>, version: &str) -> Result<Got, FetchError> {
         let path = format!("manifests/{version}");
         let wish = Wish { method: &Method::GET, path: &path, accept: manifest::ACCEPT, limit: MANIFEST_MAX };
-        let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
         let wanted = Some(version).filter(|version| version.contains(':'));
         let digest = checked(ask.address, &answer, wanted)?;
         let manifest = manifest::read(&answer.body, header(&answer, CONTENT_TYPE.as_str())).map_err(|error| {
@@ -196,7 +204,7 @@ impl Client {
         Ok(Got { digest, manifest })
     }
 
-    async fn child(&self, ask: Ask<'_>, child: &Child, pull_spec: &str) -> Result<Image, FetchError> {
+    async fn child(&self, ask: Ask<'_>, child: &Child, pull_spec: &str, room: usize) -> Result<Image, FetchError> {
         if Reference::parse(pull_spec).is_err() {
             return Err(FetchError::new(
                 Reason::Invalid,
@@ -205,11 +213,12 @@ impl Client {
             ));
         }
         let got = self.manifest(ask, &child.digest).await?;
-        self.image(ask, &got, pull_spec).await
+        self.image(ask, &got, pull_spec, room).await
     }
 
-    /// What is known of a single image. An index within an index is kept by name only.
-    async fn image(&self, ask: Ask<'_>, got: &Got, pull_spec: &str) -> Result<Image, FetchError> {
+    /// What is known of a single image; of a configuration of more than `room` bytes nothing is kept. An index within an
+    /// index is kept by name only.
+    async fn image(&self, ask: Ask<'_>, got: &Got, pull_spec: &str, room: usize) -> Result<Image, FetchError> {
         let (media_type, config, layers) = match &got.manifest {
             Manifest::Image { media_type, config, layers } => (media_type, config, layers),
             Manifest::Index { media_type, children } => {
@@ -223,11 +232,12 @@ impl Client {
         }
         let path = format!("blobs/{config_digest}");
         let wish = Wish { method: &Method::GET, path: &path, accept: "*/*", limit: CONFIG_MAX };
-        let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
         // Stores behind registries say digests of their own.
         let answer = Answer { headers: HeaderMap::new(), ..answer };
         checked(ask.address, &answer, Some(config_digest))?;
-        Ok(Image::single(&got.digest, pull_spec, media_type, layers.clone(), (config_digest, &answer.body)))
+        let config = if answer.body.len() > room { &[] } else { answer.body.as_slice() };
+        Ok(Image::single(&got.digest, pull_spec, media_type, layers.clone(), (config_digest, config)))
     }
 
     async fn tags_alone(&self, ask: Ask<'_>) -> Result<Vec<String>, FetchError> {
@@ -239,8 +249,8 @@ impl Client {
         let mut tags = Vec::new();
         let mut path = "tags/list?n=1000".to_owned();
         for _ in 0..PAGES_MAX {
-            let wish = Wish { method: &Method::GET, path: &path, accept: "application/json", limit: TAGS_MAX };
-            let answer = good(ask.address, self.transport.send(ask, wish).await?)?;
+            let wish = Wish { method: &Method::GET, path: &path, accept: "application/json", limit: PAGE_MAX };
+            let answer = good(ask, self.transport.send(ask, wish).await?)?;
             let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
                 FetchError::new(
                     Reason::Invalid,
@@ -248,7 +258,8 @@ impl Client {
                     format!("{}: the list of tags cannot be read: {error}", named(ask.address)),
                 )
             })?;
-            tags.extend(page.tags.unwrap_or_default());
+            let found = page.tags.unwrap_or_default().into_iter().filter(|tag| tag.len() <= TAG_MAX);
+            tags.extend(found.take(TAGS_MAX - tags.len()));
             match header(&answer, LINK.as_str()).and_then(next_query) {
                 Some(query) => path = format!("tags/list?{query}"),
                 None => break,
@@ -268,117 +279,9 @@ fn next_query(link: &str) -> Option<String> {
     base.join(target).ok()?.query().map(str::to_owned)
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    answer.headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// As people know it.
-fn named(address: &Address) -> String {
-    let separator = if address.digest().is_some() { '@' } else { ':' };
-    format!("{}/{}{separator}{}", address.registry, address.repository, address.version)
-}
-
-/// An answer that says yes, or what it says instead.
-fn good(address: &Address, answer: Answer) -> Result<Answer, FetchError> {
-    if answer.status.is_success() {
-        return Ok(answer);
-    }
-    let (name, registry) = (named(address), &address.registry);
-    if let Some(wait) = limited(&answer) {
-        let text =
-            format!("registry {registry} wants fewer requests, {name} is asked for again in {} s", wait.as_secs());
-        return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
-    }
-    let said = said(&answer.body);
-    let (reason, text) = match answer.status.as_u16() {
-        401 => (
-            Reason::Unauthorized,
-            format!(
-                "registry {registry} wants other credentials for {name}{said}; put a pull secret for {registry} into the namespace"
-            ),
-        ),
-        403 => (
-            Reason::Forbidden,
-            format!(
-                "registry {registry} refuses {name}{said}; put a pull secret for {registry} into the namespace that may pull it"
-            ),
-        ),
-        404 => (Reason::NotFound, format!("there is no {name}{said}")),
-        code => (Reason::InternalError, format!("registry {registry} answers {code} for {name}{said}")),
-    };
-    Err(FetchError::new(reason, Retry::Later, text))
-}
-
-/// What a registry's error says, shortened.
-fn said(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<Error>,
-    }
-    #[derive(Deserialize)]
-    struct Error {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let errors: Option<Errors> = serde_json::from_slice(body).ok();
-    let first = errors.and_then(|errors| errors.errors.into_iter().next());
-    first.map_or_else(String::new, |error| {
-        let text = format!("{}: {}", error.code, error.message);
-        format!(" ({})", text.chars().filter(|character| !character.is_control()).take(200).collect::<String>())
-    })
-}
-
-/// The digest of an answer. It must be the one that is wanted, and the one that the registry says.
-fn checked(address: &Address, answer: &Answer, wanted: Option<&str>) -> Result<String, FetchError> {
-    let claimed = header(answer, CONTENT_DIGEST);
-    let algorithm = wanted.or(claimed).and_then(|digest| digest.split(':').next()).unwrap_or("sha256");
-    let found = digest_of(algorithm, &answer.body).ok_or_else(|| {
-        FetchError::new(
-            Reason::Invalid,
-            Retry::Later,
-            format!("{}: digests of the kind {algorithm:?} are not known", named(address)),
-        )
-    })?;
-    for expected in wanted.into_iter().chain(claimed) {
-        if expected != found {
-            let text = format!(
-                "{}: the registry sent something else than {expected}: it has the digest {found}",
-                named(address)
-            );
-            return Err(FetchError::new(Reason::InternalError, Retry::Later, text));
-        }
-    }
-    Ok(found)
-}
-
-fn digest_of(algorithm: &str, bytes: &[u8]) -> Option<String> {
-    let kind = match algorithm {
-        "sha256" => &digest::SHA256,
-        "sha384" => &digest::SHA384,
-        "sha512" => &digest::SHA512,
-        _ => return None,
-    };
-    let hex = digest::digest(kind, bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
-        hex.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        hex.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-        hex
-    });
-    Some(format!("{algorithm}:{hex}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digests_are_written_as_registries_do() {
-        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(digest_of("sha256", b"").as_deref(), Some(empty));
-        assert_eq!(digest_of("sha512", b"").map(|digest| digest.len()), Some(7 + 128));
-        assert_eq!(digest_of("md5", b""), None);
-    }
 
     #[test]
     fn next_page_is_found() {

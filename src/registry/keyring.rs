@@ -1,20 +1,27 @@
-//! The credentials of one tenant, and which of them a repository is shown. Pure.
+//! The credentials of one tenant, and which of them a repository is shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::address::{HUB, glob};
+use super::address::{HUB, glob, is_hub};
+use super::helper::Helper;
+
+/// As what Docker logs in to Docker Hub.
+const HUB_LOGIN: &str = "https://index.docker.io/v1/";
 
 /// The credentials of one tenant. Empty, nothing is shown to anybody.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// Longest first.
     entries: Vec<Entry>,
+    /// Those of a single registry first.
+    helpers: Vec<Keeper>,
 }
 
 #[derive(Clone, Debug)]
@@ -22,6 +29,25 @@ struct Entry {
     host: String,
     path: String,
     credential: Credential,
+}
+
+/// A program that keeps credentials.
+#[derive(Clone, Debug)]
+struct Keeper {
+    /// `None`: of all registries for which there is no other.
+    registry: Option<String>,
+    helper: Arc<Helper>,
+    /// As what registries are known to it.
+    logins: Arc<[String]>,
+}
+
+/// What one repository may be shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// The best first.
+    pub(super) credentials: Vec<Credential>,
+    /// Why a program that may have more gives none.
+    pub(super) trouble: Option<String>,
 }
 
 /// What is shown to a registry. Its secret is not printed.
@@ -49,7 +75,7 @@ pub enum KeyringError {
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
-    auths: BTreeMap<String, Login>,
+    auths: Option<BTreeMap<String, Login>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,7 +95,7 @@ impl Keyring {
     /// [`KeyringError`].
     pub fn from_docker_config_json(json: &[u8]) -> Result<Self, KeyringError> {
         let config: Config = serde_json::from_slice(json).map_err(|_| KeyringError::Form)?;
-        Self::from_auths(config.auths)
+        Self::from_auths(config.auths.unwrap_or_default())
     }
 
     /// Of `.dockercfg`, which has the entries without anything around them.
@@ -92,20 +118,25 @@ impl Keyring {
 
     /// Adds a credential for a registry: a host, perhaps with port, path, `*` in its labels, or a scheme before it.
     pub fn add(&mut self, registry: &str, credential: Credential) {
-        let without_scheme = registry.split_once("://").map_or(registry, |(_, rest)| rest);
-        let (host, path) = without_scheme.split_once('/').unwrap_or((without_scheme, ""));
-        let path = path.trim_end_matches('/');
-        // How Docker once named the API of a registry.
-        let path = if path == "v1" || path == "v2" { "" } else { path };
-        let host = if is_hub(host) { HUB } else { host };
-        self.entries.push(Entry { host: host.to_owned(), path: path.to_owned(), credential });
+        let (host, path) = place(registry);
+        self.entries.push(Entry { host: host.to_ascii_lowercase(), path: path.to_owned(), credential });
         self.sort();
+    }
+
+    /// Adds a program that keeps credentials for a registry, or for all for which no other does. `logins` are the
+    /// registries that it may know, as they were written at the login.
+    pub(super) fn add_helper(&mut self, registry: Option<&str>, helper: Arc<Helper>, logins: &[String]) {
+        let registry = registry.map(|registry| place(registry).0.to_ascii_lowercase());
+        self.helpers.push(Keeper { registry, helper, logins: logins.into() });
+        self.helpers.sort_by_key(|keeper| keeper.registry.is_none());
     }
 
     /// Takes in what another of the same tenant has. Of equal entries those that were there first come first.
     pub fn merge(&mut self, other: Self) {
         self.entries.extend(other.entries);
         self.sort();
+        self.helpers.extend(other.helpers);
+        self.helpers.sort_by_key(|keeper| keeper.registry.is_none());
     }
 
     fn sort(&mut self) {
@@ -113,7 +144,22 @@ impl Keyring {
         self.entries.sort_by(|a, b| b.path.len().cmp(&a.path.len()).then_with(|| has_star(a).cmp(&has_star(b))));
     }
 
-    /// The credentials for a repository of a registry, the best first.
+    /// The credentials for a repository of a registry; a program that may have some is asked for them.
+    pub(super) async fn shown(&self, registry: &str, repository: &str) -> Shown {
+        let registry = if is_hub(registry) { HUB } else { registry };
+        let mut shown = Shown::default();
+        let keeps = |keeper: &&Keeper| keeper.registry.as_deref().is_none_or(|kept| kept == registry);
+        if let Some(keeper) = self.helpers.iter().find(keeps) {
+            match keeper.helper.get(keeper.login(registry)).await {
+                Ok(credential) => shown.credentials.extend(credential),
+                Err(trouble) => shown.trouble = Some(trouble),
+            }
+        }
+        shown.credentials.extend(self.lookup(registry, repository).cloned());
+        shown
+    }
+
+    /// The credentials on it for a repository of a registry, the best first.
     pub fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> impl Iterator<Item = &'a Credential> {
         let registry = if is_hub(registry) { HUB } else { registry };
         let fits = move |entry: &&Entry| is_host(&entry.host, registry) && repository.starts_with(&entry.path);
@@ -123,7 +169,19 @@ impl Keyring {
     /// There is nothing on it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.helpers.is_empty()
+    }
+}
+
+impl Keeper {
+    /// The name under which the program knows a registry.
+    fn login<'a>(&'a self, registry: &'a str) -> &'a str {
+        let unknown = if registry == HUB { HUB_LOGIN } else { registry };
+        let is_it = |login: &&String| {
+            let (host, path) = place(login);
+            host.eq_ignore_ascii_case(registry) && path.is_empty()
+        };
+        self.logins.iter().find(is_it).map_or(unknown, String::as_str)
     }
 }
 
@@ -179,8 +237,13 @@ fn credential(auth: Login) -> Result<Option<Credential>, KeyringError> {
     Ok(Some(Credential { user, password: password.into(), identity_token }))
 }
 
-fn is_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
+/// Host and path of a registry as logins have it: perhaps with a scheme, or the name of an API behind it.
+fn place(registry: &str) -> (&str, &str) {
+    let without_scheme = registry.split_once("://").map_or(registry, |(_, rest)| rest);
+    let (host, path) = without_scheme.split_once('/').unwrap_or((without_scheme, ""));
+    let path = path.trim_end_matches('/');
+    let path = if path == "v1" || path == "v2" { "" } else { path };
+    (if is_hub(host) { HUB } else { host }, path)
 }
 
 /// Label by label, ports alike: `*.example.com` is `a.example.com` and not `a.b.example.com`.
@@ -215,6 +278,7 @@ mod tests {
     #[case(&["quay.io"], "quay.io:443", "a/b", &[])]
     #[case(&["host:5000"], "host:5000", "a", &["host:5000"])]
     #[case(&["host:5000"], "host", "a", &[])]
+    #[case(&["Quay.IO"], "quay.io", "a/b", &["Quay.IO"])]
     #[case(&["*.example.com"], "a.example.com", "x", &["*.example.com"])]
     #[case(&["*.example.com"], "a.b.example.com", "x", &[])]
     #[case(&["*.example.com"], "example.com", "x", &[])]

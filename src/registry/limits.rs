@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is remembered when a registry was asked last.
 const REMEMBERED: Duration = Duration::from_mins(1);
+/// After how long the turn is looked at again at the latest, however low the rate is.
+const WAIT_MAX: Duration = Duration::from_hours(1);
 /// How much of a second's requests may come at once.
 const BURST: f64 = 1.0;
 
@@ -106,7 +108,8 @@ impl Lane {
         state.budget = (state.budget + gained).min((self.rate * BURST).max(1.0));
         state.refilled = now;
         if state.budget < 1.0 {
-            return (Duration::from_secs_f64((1.0 - state.budget) / self.rate), false);
+            let wait = ((1.0 - state.budget) / self.rate).min(WAIT_MAX.as_secs_f64());
+            return (Duration::from_secs_f64(wait), false);
         }
         state.budget -= 1.0;
         (Duration::ZERO, false)
@@ -134,6 +137,13 @@ mod tests {
         }
         let took = began.elapsed().as_secs_f64();
         assert!((1.9..2.2).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lowest_rate_is_waited_for_without_a_panic() {
+        let lane = Lanes::new(0, f64::MIN_POSITIVE).lane("a");
+        lane.enter().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_hours(24), lane.enter()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,9 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The most images that an index may have.
 const CHILDREN_MAX: usize = 200;
 
+/// The most layers that an image may have; few have more than a hundred.
+const LAYERS_MAX: usize = 2000;
+
 /// A manifest that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Manifest {
@@ -45,6 +48,8 @@ pub(super) enum ManifestError {
     Form(String),
     #[error("its index has {0} images, more than {CHILDREN_MAX}")]
     TooMany(usize),
+    #[error("it has {0} layers, more than {LAYERS_MAX}")]
+    TooHigh(usize),
 }
 
 #[derive(Deserialize)]
@@ -100,6 +105,9 @@ pub(super) fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest,
     }
     let config =
         written.config.ok_or_else(|| ManifestError::Form("it has neither a config nor manifests".to_owned()))?;
+    if written.layers.len() > LAYERS_MAX {
+        return Err(ManifestError::TooHigh(written.layers.len()));
+    }
     let layer = |layer: Descriptor| Layer { name: layer.digest, size: layer.size, media_type: layer.media_type };
     Ok(Manifest::Image {
         media_type: called.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
@@ -185,6 +193,7 @@ mod tests {
     #[case(json!({"schemaVersion": 2}), "neither a config nor manifests")]
     #[case(json!([]), "cannot be read")]
     #[case(json!({"manifests": vec![json!({"digest": "a"}); 201]}), "201 images")]
+    #[case(json!({"config": {"digest": "a"}, "layers": vec![json!({"digest": "a"}); 2001]}), "2001 layers")]
     fn manifest_that_cannot_be_used_says_why(#[case] manifest: serde_json::Value, #[case] expected: &str) {
         let error = read(manifest.to_string().as_bytes(), None).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -3,24 +3,33 @@
 //! Looks instead of listening: symlink swaps and renames are seen like any other change, because what is compared
 //! is the file that a path leads to. Of a file that turns bad the last good streams stay.
 
+mod catalogue;
+mod feed;
+mod home;
+mod ledger;
+mod private;
+mod walk;
+mod written;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use feed::Feed;
+pub use home::{DirectoryHome, Owners};
+
+use self::walk::{Stamp, Walk, age, format_of};
 use super::documents::{self, Format, Item, Place};
 use crate::index::{IndexedStream, Snapshot};
+use crate::stream::{ImageStream, Key};
 
 /// How often the directory should be looked at, so that a change is seen within two seconds.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A file changed less than this ago may still be written to: it is read at the next look, or read again.
 const SETTLING: Duration = Duration::from_millis(100);
-/// The deepest directory that is looked into, counted from the root.
-const DEPTH_MAX: usize = 32;
 
 /// The streams of a directory of manifests.
 #[derive(Debug)]
@@ -30,8 +39,12 @@ pub struct Directory {
     files: BTreeMap<PathBuf, File>,
     /// What is wrong, by path.
     problems: BTreeMap<PathBuf, String>,
-    /// Which file defines a stream, by namespace and name.
-    owners: HashMap<(Box<str>, Box<str>), PathBuf>,
+    /// Which file defines a stream.
+    owners: HashMap<Key, PathBuf>,
+    /// The same, as the last look left it, for those who write.
+    published: Arc<Owners>,
+    /// Who is told of whole streams.
+    feed: Option<Feed>,
     /// Files with streams that other files define.
     conflicts: Vec<(PathBuf, String)>,
     has_looked: bool,
@@ -50,6 +63,14 @@ pub struct Look {
     pub ignored: Vec<(PathBuf, Place, String)>,
 }
 
+/// What the files that a look reads have in them, beside what is served.
+#[derive(Default)]
+struct Read {
+    ignored: Vec<(PathBuf, Place, String)>,
+    /// Streams that are handed on, and whether they are valid.
+    fed: Vec<(bool, ImageStream)>,
+}
+
 /// A file as it was when it was read last.
 #[derive(Debug, Default)]
 struct File {
@@ -59,28 +80,6 @@ struct File {
     content: u64,
     streams: Vec<(Place, Arc<IndexedStream>)>,
     problem: Option<String>,
-}
-
-/// What changes when the file behind a path does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 impl Directory {
@@ -93,9 +92,23 @@ impl Directory {
             files: BTreeMap::new(),
             problems: BTreeMap::new(),
             owners: HashMap::new(),
+            published: Arc::default(),
+            feed: None,
             conflicts: Vec::new(),
             has_looked: false,
         }
+    }
+
+    /// Hands on whole streams to `feed` as they change, and takes over the numbers that it gives their tags.
+    #[must_use]
+    pub fn fed(self, feed: Feed) -> Self {
+        Self { feed: Some(feed), ..self }
+    }
+
+    /// Which file defines a stream, kept up to date by each look.
+    #[must_use]
+    pub fn owners(&self) -> Arc<Owners> {
+        Arc::clone(&self.published)
     }
 
     /// The directory itself.
@@ -122,15 +135,16 @@ impl Directory {
         let mut walk = Walk::default();
         walk.directory(&self.root, 0);
         let mut problems = walk.problems;
-        let mut ignored = Vec::new();
+        let mut read = Read::default();
         let mut changed = is_first;
         let lost = |path: &Path| problems.keys().any(|lost| path.starts_with(lost));
         let before = self.files.len();
         self.files.retain(|path, _| walk.files.contains_key(path) || lost(path));
         changed |= self.files.len() != before;
+        self.owners.retain(|_, owner| self.files.contains_key(owner));
         for (path, stamp) in walk.files {
             let settled = age(&stamp, now).is_none_or(|age| age > SETTLING);
-            changed |= self.read_if_changed(&path, stamp, settled || is_first, &mut ignored);
+            changed |= self.read_if_changed(&path, stamp, settled || is_first, &mut read);
         }
         problems.extend(self.files.iter().filter_map(|(path, file)| Some((path.clone(), file.problem.clone()?))));
         let snapshot = changed.then(|| Snapshot::new(self.settle_owners()));
@@ -141,17 +155,35 @@ impl Directory {
         let new_problems = new_problems.map(|(path, text)| (path.clone(), text.clone())).collect();
         let solved = self.problems.keys().filter(|path| !problems.contains_key(*path)).cloned().collect();
         self.problems = problems;
-        Look { snapshot, new_problems, solved, ignored }
+        self.hand_on(read.fed, is_first);
+        Look { snapshot, new_problems, solved, ignored: read.ignored }
+    }
+
+    /// Publishes who defines what, and tells the feed what is there, moved to another file, or gone.
+    fn hand_on(&self, read: Vec<(bool, ImageStream)>, is_first: bool) {
+        let before = self.published.load_full();
+        if *before != self.owners {
+            self.published.store(Arc::new(self.owners.clone()));
+        }
+        let Some(feed) = &self.feed else { return };
+        let told: HashSet<Key> = read.iter().map(|(_, stream)| stream.key()).collect();
+        for (is_valid, stream) in read {
+            if is_valid {
+                feed.applied(stream);
+            } else {
+                feed.gone(stream.key());
+            }
+        }
+        let moved = self.owners.iter().filter(|(key, owner)| before.get(*key) != Some(*owner) && !told.contains(*key));
+        moved.for_each(|(key, _)| feed.moved(key));
+        before.keys().filter(|key| !self.owners.contains_key(*key)).for_each(|key| feed.gone(key.clone()));
+        if is_first {
+            feed.listed();
+        }
     }
 
     /// Reads a file if it is not as it was, and says whether its streams changed.
-    fn read_if_changed(
-        &mut self,
-        path: &Path,
-        stamp: Stamp,
-        settled: bool,
-        ignored: &mut Vec<(PathBuf, Place, String)>,
-    ) -> bool {
+    fn read_if_changed(&mut self, path: &Path, stamp: Stamp, settled: bool, read: &mut Read) -> bool {
         let file = self.files.entry(path.to_owned()).or_default();
         if file.stamp == stamp && !file.unsettled {
             return false;
@@ -177,7 +209,7 @@ impl Directory {
             return false;
         }
         file.content = content;
-        match self.parse(path, &bytes, ignored) {
+        match self.parse(path, &bytes, read) {
             Ok(streams) => {
                 let file = self.files.entry(path.to_owned()).or_default();
                 file.problem = None;
@@ -192,37 +224,51 @@ impl Directory {
         }
     }
 
+    /// The streams of a file. Those that are this file's are put on `read` for the feed.
     fn parse(
-        &self,
+        &mut self,
         path: &Path,
         bytes: &[u8],
-        ignored: &mut Vec<(PathBuf, Place, String)>,
+        read: &mut Read,
     ) -> Result<Vec<(Place, Arc<IndexedStream>)>, String> {
         let mut streams: Vec<(Place, Arc<IndexedStream>)> = Vec::new();
-        let mut places: HashMap<(Box<str>, Box<str>), Place> = HashMap::new();
-        let mut twice = None;
+        let mut places: HashMap<Key, Place> = HashMap::new();
+        let (mut twice, mut fed) = (None, Vec::new());
         let format = format_of(path).unwrap_or(Format::Yaml);
         documents::read(bytes, format, |item, place| match item {
-            Item::Stream(stream) => {
-                let stream = IndexedStream::new(&stream, self.registry_host.as_deref());
-                if let Some(first) = places.insert(key(&stream), place) {
-                    twice.get_or_insert_with(|| {
-                        format!("{place}: image stream {} is defined already in {first}", display(&stream))
-                    });
+            Item::Stream(mut stream) => {
+                let key = stream.key();
+                if let Some(first) = places.insert(key.clone(), place) {
+                    twice.get_or_insert_with(|| format!("{place}: image stream {key} is defined already in {first}"));
                 }
-                streams.push((place, Arc::new(stream)));
+                let is_own = self.owners.entry(key).or_insert_with(|| path.to_owned()) == path;
+                if let Some(feed) = self.feed.as_ref().filter(|_| is_own) {
+                    let is_valid = feed.number(&mut stream);
+                    fed.push((is_valid, (*stream).clone()));
+                }
+                streams.push((place, Arc::new(IndexedStream::new(&stream, self.registry_host.as_deref()))));
             }
             Item::Other { api_version, kind } => {
-                ignored.push((path.to_owned(), place, format!("{api_version} {kind}").trim().to_owned()));
+                read.ignored.push((path.to_owned(), place, format!("{api_version} {kind}").trim().to_owned()));
             }
         })
         .map_err(|error| error.to_string())?;
-        twice.map_or(Ok(streams), Err)
+        if let Some(twice) = twice {
+            return Err(twice);
+        }
+        for (_, lost) in self.files.get(path).iter().flat_map(|file| &file.streams) {
+            let key = key(lost);
+            if !places.contains_key(&key) && self.owners.get(&key).is_some_and(|owner| owner == path) {
+                self.owners.remove(&key);
+            }
+        }
+        read.fed.extend(fed);
+        Ok(streams)
     }
 
     /// Gives each stream to one file: the one that had it before, else the first in byte order of the paths.
     fn settle_owners(&mut self) -> Vec<Arc<IndexedStream>> {
-        let mut owners: HashMap<(Box<str>, Box<str>), PathBuf> = HashMap::with_capacity(self.owners.len());
+        let mut owners: HashMap<Key, PathBuf> = HashMap::with_capacity(self.owners.len());
         for (path, file) in &self.files {
             for (_, stream) in &file.streams {
                 let key = key(stream);
@@ -239,7 +285,7 @@ impl Directory {
                     Some(owner) if owner != path => {
                         let message = format!(
                             "{place}: image stream {} is defined already in {}, which stays in force; remove one of them",
-                            display(stream),
+                            key(stream),
                             owner.display()
                         );
                         self.conflicts.push((path.clone(), message));
@@ -253,78 +299,14 @@ impl Directory {
     }
 }
 
-fn key(stream: &IndexedStream) -> (Box<str>, Box<str>) {
-    (stream.namespace().into(), stream.name().into())
-}
-
-fn display(stream: &IndexedStream) -> String {
-    format!("{}/{}", stream.namespace(), stream.name())
+fn key(stream: &IndexedStream) -> Key {
+    Key::new(stream.namespace(), stream.name())
 }
 
 fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish()
-}
-
-/// How long ago the file was written to; `None` if that is in the future.
-fn age(stamp: &Stamp, now: SystemTime) -> Option<Duration> {
-    let (seconds, nanoseconds) = stamp.modified.max(stamp.changed);
-    let since_epoch = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
-    now.duration_since(SystemTime::UNIX_EPOCH + since_epoch).ok()
-}
-
-fn format_of(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()? {
-        "yaml" | "yml" => Some(Format::Yaml),
-        "json" => Some(Format::Json),
-        _ => None,
-    }
-}
-
-/// Collects the manifests under a directory. Hidden entries are passed over: volumes of Kubernetes keep the
-/// real files there, which the visible entries link to.
-#[derive(Default)]
-struct Walk {
-    files: BTreeMap<PathBuf, Stamp>,
-    problems: BTreeMap<PathBuf, String>,
-    seen: HashSet<(u64, u64)>,
-}
-
-impl Walk {
-    fn directory(&mut self, path: &Path, depth: usize) {
-        if let Err(error) = self.try_directory(path, depth) {
-            self.problems.insert(path.to_owned(), format!("the directory cannot be read: {error}"));
-        }
-    }
-
-    fn try_directory(&mut self, path: &Path, depth: usize) -> io::Result<()> {
-        let metadata = fs::metadata(path)?;
-        if depth > DEPTH_MAX || !self.seen.insert((metadata.dev(), metadata.ino())) {
-            return Ok(());
-        }
-        for entry in fs::read_dir(path)? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
-                continue;
-            }
-            let metadata = match fs::metadata(&path) {
-                Ok(metadata) => metadata,
-                // Gone since it was listed, or a link to nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    self.problems.insert(path, format!("cannot be read: {error}"));
-                    continue;
-                }
-            };
-            if metadata.is_dir() {
-                self.directory(&path, depth + 1);
-            } else if metadata.is_file() && format_of(&path).is_some() {
-                self.files.insert(path, Stamp::of(&metadata));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -56,6 +56,19 @@ pub fn set<T: Serialize>(text: &str, format: Format, field: Field<'_>, value: &T
     Ok(edited)
 }
 
+/// A value as YAML, as people would write it: no line is folded.
+///
+/// # Errors
+/// [`EditError::Value`].
+pub fn yaml<T: Serialize>(value: &T) -> Result<String, EditError> {
+    let mut options = serde_saphyr::SerializerOptions::default();
+    options.prefer_block_scalars = false;
+    let mut yaml = String::new();
+    serde_saphyr::to_fmt_writer_with_options(&mut yaml, value, options)
+        .map_err(|error| EditError::Value(error.to_string()))?;
+    Ok(yaml)
+}
+
 /// The mapping that a field is in.
 struct Mapping {
     /// Braces, as in JSON, and not lines.
@@ -110,7 +123,7 @@ fn block<T: Serialize>(
     field: Field<'_>,
     value: &T,
 ) -> Result<(Range<usize>, String), EditError> {
-    let yaml = serde_saphyr::to_string(value).map_err(|error| EditError::Value(error.to_string()))?;
+    let yaml = yaml(value)?;
     let indent = " ".repeat(place.column);
     let is_inline = !yaml.trim_end().contains('\n') && !yaml.contains(": ") && !yaml.starts_with("- ");
     let written = if is_inline {

@@ -23,8 +23,7 @@ impl Stored {
     /// Which stream it is.
     #[must_use]
     pub fn key(&self) -> Key {
-        let metadata = &self.stream.metadata;
-        Key::new(metadata.namespace.as_deref().unwrap_or("default"), &metadata.name)
+        self.stream.key()
     }
 }
 
@@ -34,6 +33,9 @@ pub enum HomeError {
     /// The object was changed since it was read: read it again and decide again.
     #[error("{0} was changed meanwhile")]
     Conflict(Key),
+    /// There is such an object already.
+    #[error("there is an image stream {0} already")]
+    Exists(Key),
     /// The object is not there, or not any more.
     #[error("there is no image stream {0}")]
     Gone(Key),
@@ -77,4 +79,19 @@ pub trait Home: Send + Sync + 'static {
 
     /// Tells the owner of a stream what happened to it. Never fails: who cannot be told is not.
     fn tell(&self, stream: &Stored, news: &[News]) -> impl Future<Output = ()> + Send;
+}
+
+/// What commands need of a home beside what importing needs.
+pub trait Catalogue: Home {
+    /// All streams of a namespace, or of all, in the order of their names.
+    fn list(&self, namespace: Option<&str>) -> impl Future<Output = Result<Vec<Stored>, HomeError>> + Send;
+
+    /// Stores a new stream.
+    fn create(&self, stream: &ImageStream) -> impl Future<Output = Result<Stored, HomeError>> + Send;
+
+    /// Deletes a stream, whatever it is by now.
+    fn delete(&self, key: &Key) -> impl Future<Output = Result<(), HomeError>> + Send;
+
+    /// What is known of an image.
+    fn image(&self, digest: &str) -> impl Future<Output = Result<Option<Image>, HomeError>> + Send;
 }

@@ -3,6 +3,7 @@
 //! The only place that speaks to an API server about streams. Each object is reduced as it arrives, so memory holds no
 //! objects; one that cannot be read is named in the log and passed over. `home` writes; all else only reads.
 
+mod catalogue;
 mod client;
 mod feed;
 mod garbage;

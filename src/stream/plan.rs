@@ -111,6 +111,15 @@ pub fn repository(stream: &ImageStream) -> Option<&str> {
     (!repository.is_empty() && !is_done).then_some(repository)
 }
 
+/// The registry that is asked for the tags of a stream, as it is written there; of several the first. `None` if none is,
+/// or the one that a name without a registry means.
+#[must_use]
+pub fn registry(stream: &ImageStream) -> Option<&str> {
+    let sources = stream.spec.tags.iter().filter(|tag| is_importable(tag)).filter_map(|tag| tag.from.as_ref());
+    let mut names = sources.map(|from| from.name.as_str()).chain(repository(stream));
+    names.next().and_then(|name| Reference::parse(name).ok()?.registry)
+}
+
 /// Tags in the order in which they matter: `latest`, then minor versions, then full versions, each newest first, then
 /// the rest by name.
 #[must_use]
@@ -227,6 +236,18 @@ mod tests {
         assert_eq!(repository(&stream), Some("q.io/a/b"));
         stream.metadata.annotations.insert(REPOSITORY_CHECK.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         assert_eq!(repository(&stream), None);
+    }
+
+    #[test]
+    fn registry_is_that_of_the_first_tag_that_is_imported() {
+        let mut stream = stream(&tag(&json!({})), &Value::Null);
+        assert_eq!(registry(&stream), Some("q.io"));
+        stream.spec.tags[0].reference = true;
+        assert_eq!(registry(&stream), None);
+        stream.spec.docker_image_repository = "r.io/a/b".into();
+        assert_eq!(registry(&stream), Some("r.io"));
+        stream.spec.docker_image_repository = "busybox".into();
+        assert_eq!(registry(&stream), None);
     }
 
     #[test]

@@ -80,6 +80,34 @@ pub fn write(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'
     finish(stream, old, context)
 }
 
+/// A stream whose spec was changed by a hand that numbers nothing: the numbers that a write would have given its tags.
+/// Its status stays as it is.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn renumber(new: ImageStream, old: ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
+    let (mut stream, old) = (defaulted(new, context), defaulted(old, context));
+    number(&mut stream, &old);
+    checked(stream, Some(&old), context)
+}
+
+/// A stream that nobody has seen before, perhaps with a status. Tags without a number count as imported if the status
+/// has something for them, else they are to be imported.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn adopt(stream: ImageStream, context: &Context<'_>) -> Result<ImageStream, Invalid> {
+    let mut stream = defaulted(stream, context);
+    let highest = stream.spec.tags.iter().filter_map(|tag| tag.generation).max().unwrap_or_default();
+    let generation = stream.metadata.generation.unwrap_or_default().max(highest).max(1);
+    stream.metadata.generation = Some(generation);
+    for tag in stream.spec.tags.iter_mut().filter(|tag| tag.generation.unwrap_or_default() == 0) {
+        let observed = observed(stream.status.tag(&tag.name));
+        tag.generation = Some(if observed == 0 { generation } else { observed });
+    }
+    checked(stream, None, context)
+}
+
 fn number_new(stream: &mut ImageStream) {
     stream.metadata.generation = Some(1);
     for tag in &mut stream.spec.tags {
@@ -160,6 +188,11 @@ fn defaulted(mut stream: ImageStream, context: &Context<'_>) -> ImageStream {
         }
     }
     stream
+}
+
+fn checked(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Result<ImageStream, Invalid> {
+    let errors = invalid::of(&stream, old, context);
+    if errors.is_empty() { Ok(stream) } else { Err(Invalid { name: stream.metadata.name, errors }) }
 }
 
 /// Checks the spec, then brings new and changed tags into the status.

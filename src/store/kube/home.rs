@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::objects::Served;
+use super::watch::{Preference, discover};
 use crate::crd::IMAGES_PLURAL;
 use crate::image::Image;
 use crate::registry::Keyring;
@@ -32,7 +33,7 @@ const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long the pull secrets of a namespace are used before they are read again.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
 /// Objects asked for at a time.
-const PAGE_SIZE: u32 = 500;
+pub(super) const PAGE_SIZE: u32 = 500;
 /// Annotation of a Secret that is not to be used.
 const EXCLUDED: &str = "openshift.io/image.excludeSecret";
 /// Kinds of Secrets that hold registry credentials.
@@ -41,18 +42,63 @@ const SECRET_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.i
 /// The custom resources of a cluster.
 pub struct ClusterHome {
     client: Client,
+    served: Served,
+    /// Writes are checked and answered, but nothing is stored.
+    is_rehearsal: bool,
     /// Pull secrets that were read lately, by namespace.
     keyrings: Mutex<HashMap<String, (Instant, Keyring)>>,
 }
 
 impl ClusterHome {
-    /// Nothing is asked yet.
+    /// The custom resource. Nothing is asked yet.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, keyrings: Mutex::default() }
+        Self { client, served: Served::Pinstream, is_rehearsal: false, keyrings: Mutex::default() }
     }
 
-    async fn ask<T: DeserializeOwned>(
+    /// The resource that is preferred and served. With `is_rehearsal` writes are checked and answered, but nothing is
+    /// stored.
+    ///
+    /// # Errors
+    /// If the API server cannot say what it serves.
+    pub async fn find(client: Client, preference: Preference, is_rehearsal: bool) -> Result<Self, HomeError> {
+        let served = discover(&client, preference).await.map_err(|error| HomeError::Unavailable(error.to_string()))?;
+        Ok(Self { served, is_rehearsal, ..Self::new(client) })
+    }
+
+    /// Group and version of the streams.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        self.served.api_version()
+    }
+
+    pub(super) fn served(&self) -> Served {
+        self.served
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.is_rehearsal
+    }
+
+    pub(super) fn posting(&self) -> PostParams {
+        PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.is_rehearsal }
+    }
+
+    /// Requests for the streams of a namespace.
+    pub(super) fn streams(&self, namespace: &str) -> Request {
+        Request::new(format!("/apis/{}/namespaces/{namespace}/{}", self.served.api_version(), crate::crd::PLURAL))
+    }
+
+    /// Requests for images.
+    pub(super) fn images(&self) -> Request {
+        Request::new(format!("/apis/{}/{IMAGES_PLURAL}", self.served.api_version()))
+    }
+
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         key: &Key,
         request: Result<hyper::Request<Vec<u8>>, kube::core::request::Error>,
@@ -62,11 +108,17 @@ impl ClusterHome {
     }
 
     async fn patch(&self, key: &Key, subresource: Option<&str>, patch: Patch) -> Result<ImageStream, HomeError> {
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            dry_run: self.is_rehearsal,
+            ..PatchParams::default()
+        };
         let patch = kube::api::Patch::Json::<()>(patch);
         let request = match subresource {
-            Some(subresource) => streams(&key.namespace).patch_subresource(subresource, &key.name, &params, &patch),
-            None => streams(&key.namespace).patch(&key.name, &params, &patch),
+            Some(subresource) => {
+                self.streams(&key.namespace).patch_subresource(subresource, &key.name, &params, &patch)
+            }
+            None => self.streams(&key.namespace).patch(&key.name, &params, &patch),
         };
         self.ask(key, request).await
     }
@@ -116,22 +168,12 @@ fn add(keyring: &mut Keyring, namespace: &str, secret: &Secret) {
     }
 }
 
-/// Requests for the streams of a namespace.
-fn streams(namespace: &str) -> Request {
-    Request::new(format!("/apis/{}/namespaces/{namespace}/{}", Served::Pinstream.api_version(), crate::crd::PLURAL))
-}
-
-/// Requests for images.
-fn images() -> Request {
-    Request::new(format!("/apis/{}/{IMAGES_PLURAL}", Served::Pinstream.api_version()))
-}
-
-async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+pub(super) async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let limit = tokio::time::timeout(ANSWER_LIMIT, asked).await;
     limit.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer for {} s", ANSWER_LIMIT.as_secs()).into())))
 }
 
-fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeError {
+pub(super) fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeError {
     match error {
         kube::Error::Api(status) => match status.code {
             404 => HomeError::Gone(key.clone()),
@@ -150,7 +192,7 @@ fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeError {
     }
 }
 
-fn stored(mut stream: ImageStream, namespace: &str) -> Stored {
+pub(super) fn stored(mut stream: ImageStream, namespace: &str) -> Stored {
     stream.metadata.namespace = Some(namespace.to_owned());
     let version = stream.metadata.other.get("resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
     Stored { stream, version }
@@ -170,7 +212,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Value, HomeError> {
 
 impl Home for ClusterHome {
     async fn read(&self, key: &Key) -> Result<Option<Stored>, HomeError> {
-        match self.ask(key, streams(&key.namespace).get(&key.name, &GetParams::default())).await {
+        match self.ask(key, self.streams(&key.namespace).get(&key.name, &GetParams::default())).await {
             Ok(stream) => Ok(Some(stored(stream, &key.namespace))),
             Err(HomeError::Gone(_)) => Ok(None),
             Err(error) => Err(error),
@@ -202,9 +244,8 @@ impl Home for ClusterHome {
     async fn keep_images(&self, kept: &[Image]) -> Result<(), HomeError> {
         for image in kept {
             let object = json(&image.as_custom_resource())?;
-            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
             let body = serde_json::to_vec(&object).map_err(|error| HomeError::Refused(error.to_string()))?;
-            let request = images().create(&params, body);
+            let request = self.images().create(&self.posting(), body);
             let request = request.map_err(|error| HomeError::Refused(error.to_string()))?;
             match answer(self.client.request::<Value>(request)).await {
                 Ok(_) => {}

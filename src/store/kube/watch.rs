@@ -43,7 +43,7 @@ pub enum Preference {
 
 /// Why the streams cannot be read or watched for now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum WatchError {
+pub(super) enum WatchError {
     #[error("the cluster has no {0}; install the custom resource: pinstream crd | kubectl apply --server-side -f -")]
     NoCustomResource(String),
     #[error("the cluster has no {0}, only OpenShift has it; on other clusters use --source pinstream or auto")]
@@ -301,7 +301,7 @@ pub async fn is_openshift(client: &Client, preference: Preference) -> bool {
 }
 
 /// Which resource to read.
-async fn discover(client: &Client, preference: Preference) -> Result<Served, WatchError> {
+pub(super) async fn discover(client: &Client, preference: Preference) -> Result<Served, WatchError> {
     let openshift = Served::OpenShift;
     let is_openshift = match preference {
         Preference::OpenShift => true,

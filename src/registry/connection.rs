@@ -1,0 +1,238 @@
+//! One request to one host and the redirects that follow from it: TLS, time, size.
+//!
+//! Of credentials it knows only that no other host gets them, of registries only how patient to be.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::IntCounterVec;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Certificate, Method, Response, StatusCode, Url, redirect};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::address::server;
+use super::failure::Failure;
+use super::limits::Lanes;
+use super::{Settings, patience};
+
+/// How many redirects are followed.
+const REDIRECTS_MAX: usize = 5;
+/// The most bytes of an answer that is taken in whatever else is.
+const SMALL: usize = 128 << 10;
+/// How many larger answers are taken in at a time: together with their limits this bounds memory.
+const LARGE_AT_A_TIME: usize = 8;
+
+/// What is trusted cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file is no PEM.
+    #[error("the CA file of {0} has no certificate in PEM form")]
+    Certificate(String),
+    /// The HTTP client cannot be made.
+    #[error("registries cannot be asked: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// One request.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// For the host of the URL and no other.
+    pub(super) authorization: Option<&'a str>,
+    pub(super) accept: &'a str,
+    /// A form with secrets: it is sent once, wherever a redirect leads.
+    pub(super) form: Option<String>,
+    /// The most bytes of the answer.
+    pub(super) limit: usize,
+    /// Bad TLS and plain HTTP are accepted.
+    pub(super) insecure: bool,
+}
+
+/// An answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// How long registries may take over what belongs together. Waiting for one's turn is not counted.
+pub(super) struct Budget(Mutex<Duration>);
+
+/// The connections to all hosts.
+pub(super) struct Connections {
+    verified: reqwest::Client,
+    /// For hosts with a CA of their own.
+    special: HashMap<String, reqwest::Client>,
+    unverified: reqwest::Client,
+    lanes: Lanes,
+    large: Semaphore,
+    requests: IntCounterVec,
+}
+
+impl Budget {
+    pub(super) fn new(whole: Duration) -> Self {
+        Self(Mutex::new(whole))
+    }
+
+    /// Does some work. `None` if there is not enough left for it.
+    async fn spend<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let left = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        let result = tokio::time::timeout(left, work).await.ok();
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = left.saturating_sub(began.elapsed());
+        result
+    }
+}
+
+impl Connections {
+    /// Nobody is asked yet. `requests` counts by class of answer.
+    pub(super) fn new(settings: &Settings, requests: IntCounterVec) -> Result<Self, SetupError> {
+        let mut common = system_certificates();
+        let mut own: HashMap<String, Vec<Certificate>> = HashMap::new();
+        for (host, pem) in &settings.extra_cas {
+            let name = || host.clone().unwrap_or_else(|| "all registries".to_owned());
+            let read = Certificate::from_pem_bundle(pem).map_err(|_| SetupError::Certificate(name()))?;
+            if read.is_empty() {
+                return Err(SetupError::Certificate(name()));
+            }
+            match host {
+                Some(host) => own.entry(server(host)).or_default().extend(read),
+                None => common.extend(read),
+            }
+        }
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("pinstream/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(settings.connect_timeout)
+                .read_timeout(settings.silence_timeout)
+                .pool_idle_timeout(Duration::from_mins(1))
+        };
+        let special = own.into_iter().map(|(host, own)| {
+            let trusted = common.iter().cloned().chain(own);
+            Ok((host, builder().tls_certs_only(trusted).build()?))
+        });
+        Ok(Self {
+            special: special.collect::<Result<_, reqwest::Error>>()?,
+            verified: builder().tls_certs_only(common.iter().cloned()).build()?,
+            unverified: builder().tls_danger_accept_invalid_certs(true).build()?,
+            lanes: Lanes::new(settings.concurrency, settings.rate),
+            large: Semaphore::new(LARGE_AT_A_TIME),
+            requests,
+        })
+    }
+
+    /// Sends a request when it is its turn, and reads the answer.
+    pub(super) async fn exchange(&self, request: Request<'_>, budget: &Budget) -> Result<Answer, Failure> {
+        let lane = self.lanes.lane(&host_of(&request.url));
+        let _permit = lane.enter().await.map_err(Failure::Limited)?;
+        let limit = request.limit;
+        let answer = budget.spend(async { self.read(self.follow(request).await?, limit).await }).await;
+        let answer = answer.unwrap_or_else(|| Err(Failure::Slow("the time for all of it is up".to_owned())))?;
+        let now = Timestamp::now();
+        let wait = patience::limited(answer.status, &answer.headers, now);
+        if let Some(wait) = wait.or_else(|| patience::used_up(&answer.headers, now)) {
+            lane.leave_alone(wait);
+        }
+        Ok(answer)
+    }
+
+    /// The first response that is no redirect.
+    async fn follow(&self, request: Request<'_>) -> Result<Response, Failure> {
+        let Request { method, mut url, mut authorization, accept, form, insecure, .. } = request;
+        for _ in 0..=REDIRECTS_MAX {
+            let host = host_of(&url);
+            let client = if insecure { &self.unverified } else { self.special.get(&host).unwrap_or(&self.verified) };
+            let mut asked = client.request(method.clone(), url.clone()).header(ACCEPT, accept);
+            if let Some(authorization) = authorization {
+                asked = asked.header(AUTHORIZATION, authorization);
+            }
+            if let Some(form) = &form {
+                asked = asked.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+            }
+            let sent = asked.send().await;
+            self.requests.with_label_values(&[class(sent.as_ref().ok())]).inc();
+            let response = sent?;
+            let Some(next) = redirected(&response, &url) else { return Ok(response) };
+            let next = next?;
+            if form.is_some() {
+                return Err(Failure::Refused("redirects a request with a secret in it".to_owned()));
+            }
+            if next.scheme() != "https" && !(insecure && next.scheme() == "http") {
+                return Err(Failure::Refused(format!("redirects to {}, which is not HTTPS", next.scheme())));
+            }
+            if host_of(&next) != host || next.scheme() != url.scheme() {
+                authorization = None;
+            }
+            url = next;
+        }
+        Err(Failure::Refused(format!("redirects more than {REDIRECTS_MAX} times")))
+    }
+
+    async fn read(&self, mut response: Response, limit: usize) -> Result<Answer, Failure> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        let mut permit = None;
+        while let Some(chunk) = response.chunk().await? {
+            let size = body.len() + chunk.len();
+            if size > limit {
+                return Err(Failure::Large(limit));
+            }
+            if size > SMALL && permit.is_none() {
+                permit = self.large.acquire().await.ok();
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body })
+    }
+}
+
+impl Answer {
+    /// How long the registry wants to be left alone, if it refused for that reason.
+    pub(super) fn limited(&self) -> Option<Duration> {
+        patience::limited(self.status, &self.headers, Timestamp::now())
+    }
+}
+
+/// Where a response leads, if it does.
+fn redirected(response: &Response, from: &Url) -> Option<Result<Url, Failure>> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let next = location.and_then(|location| from.join(location).ok());
+    Some(next.ok_or_else(|| Failure::Refused("redirects to nowhere".to_owned())))
+}
+
+fn class(response: Option<&Response>) -> &'static str {
+    match response.map(|response| response.status().as_u16()) {
+        None => "error",
+        Some(401) => "401",
+        Some(404) => "404",
+        Some(429) => "429",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(_) => "5xx",
+    }
+}
+
+/// Host, and port if it is not that of the scheme.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The CAs of the system; where there are none, those that browsers trust.
+fn system_certificates() -> Vec<Certificate> {
+    let system = rustls_native_certs::load_native_certs();
+    let found: Vec<_> = system.certs.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
+}
