@@ -20,7 +20,7 @@ fn keyring(registry: &str, user: &str, password: &str) -> Keyring {
     keyring
 }
 
-async fn fetch(client: &Client, reference: &str, keyring: &Keyring) -> Result<Fetched, FetchError> {
+pub async fn fetch(client: &Client, reference: &str, keyring: &Keyring) -> Result<Fetched, FetchError> {
     let wanted = Wanted { reference, whole_index: true, insecure: true, system: None, architecture: None, known: None };
     client.fetch(&wanted, keyring).await
 }

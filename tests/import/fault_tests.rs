@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::memory::{MemoryHome, importer, result, stream};
-use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, digest, soon};
+use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, digest, patient, soon};
 
 /// How many bytes an answer without an end may have sent: what is read, and what the system holds on the way.
 const TAKEN_MAX: u64 = 24 << 20;
@@ -89,7 +89,11 @@ async fn every_fault_ends_in_a_clear_condition_and_none_holds_up_another_stream(
     home.put(tagged("with-a-good-registry", &registry));
 
     let mut running = JoinSet::new();
-    running.spawn(importer(&home, &Arc::new(client(|settings| settings.concurrency = 8))));
+    let limited = client(|settings| {
+        patient(settings);
+        settings.concurrency = 8;
+    });
+    running.spawn(importer(&home, &Arc::new(limited)));
     let is_done = |home: &MemoryHome| {
         let names = FAULTS.iter().map(|Fault(name, ..)| *name).chain(["with-a-good-registry"]);
         names.into_iter().all(|name| result(&home.get(name), "1").is_some())

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+mod client_tests;
 mod credential_tests;
 mod fault_tests;
 mod memory;

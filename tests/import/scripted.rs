@@ -353,6 +353,12 @@ pub fn client(change: impl FnOnce(&mut Settings)) -> Client {
     Client::new(&settings, Metrics::new().unwrap().import.registry_requests).unwrap()
 }
 
+/// For those whom a registry may keep waiting for as long as the test likes.
+pub fn patient(settings: &mut Settings) {
+    settings.silence_timeout = Duration::from_hours(1);
+    settings.total_timeout = Duration::from_hours(1);
+}
+
 /// Waits for something that comes soon, on a machine that may be busy.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     let limit = tokio::time::timeout(Duration::from_mins(2), work).await;

@@ -107,7 +107,7 @@ async fn two_importers_that_both_believe_to_lead_write_one_history() {
 /// What must not depend on interruptions: everything but times.
 fn settled(home: &MemoryHome) -> Vec<Value> {
     let without_times = |mut value: Value| {
-        for events in value["status"]["tags"].as_array_mut().unwrap() {
+        for events in value["status"]["tags"].as_array_mut().into_iter().flatten() {
             for item in events["items"].as_array_mut().unwrap() {
                 item.as_object_mut().unwrap().remove("created");
             }
@@ -148,9 +148,12 @@ async fn importer_that_ends_at_any_moment_and_begins_again_reaches_the_same_end(
     running.spawn(importer(&undisturbed, &upstream));
     within(HOUR, || is_imported(&undisturbed)).await;
     drop(running);
+    let (mut untouched, mut complete) = (0, 0);
     for first in 1..80 {
         let home = mixed();
         assert!(!polled(first, importer(&home, &upstream)).await);
+        untouched += usize::from(settled(&home) == settled(&mixed()));
+        complete += usize::from(is_imported(&home));
         // The one after it does not live long either.
         assert!(!polled(80 - first, importer(&home, &upstream)).await);
         let mut running = JoinSet::new();
@@ -158,6 +161,11 @@ async fn importer_that_ends_at_any_moment_and_begins_again_reaches_the_same_end(
         within(HOUR, || is_imported(&home)).await;
         assert_eq!(settled(&home), settled(&undisturbed), "ended after {first} steps");
     }
+    let between = 79 - untouched - complete;
+    assert!(
+        untouched > 0 && complete > 0 && between > 10,
+        "{untouched} untouched, {between} between, {complete} complete"
+    );
 }
 
 fn is_imported(home: &MemoryHome) -> bool {
@@ -179,15 +187,15 @@ async fn schedule_of_ten_thousand_tags_is_spread_over_the_minutes() {
     // A new process, which knows of no schedule.
     running = JoinSet::new();
     running.spawn(importer(&home, &upstream));
-    sleep(HOUR).await;
+    sleep(HOUR / 2).await;
     let mut minutes = BTreeMap::new();
     for (source, times) in upstream.asked() {
-        assert!((4..=6).contains(&times.len()), "{source}: {times:?}");
+        assert!((2..=4).contains(&times.len()), "{source}: {times:?}");
         for time in &times[1..] {
             *minutes.entry(time.as_secs() / 60).or_insert(0) += 1;
         }
     }
     // 10,000 in 15 minutes are 667 a minute; 1,000 and what has been saved up for 10 s may come.
     assert!(minutes.values().all(|count| *count <= 1167), "{minutes:?}");
-    assert!(minutes.len() >= 60, "{minutes:?}");
+    assert!(minutes.len() >= 30, "{minutes:?}");
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::credential_tests::basic;
 use crate::memory::{MemoryHome, importer, result, stream};
-use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, soon};
+use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, patient, soon};
 
 /// A private registry, whose manifests are sent when `gate` lets them.
 async fn private(image: &TinyImage, gate: &Arc<Semaphore>) -> Scripted {
@@ -57,7 +57,7 @@ async fn namespace_without_the_secret_gets_nothing_while_another_request_with_it
     let registry = private(&image, &gate).await;
     let home = two_tenants(&registry);
     let mut running = JoinSet::new();
-    running.spawn(importer(&home, &Arc::new(client(|_| ()))));
+    running.spawn(importer(&home, &Arc::new(client(patient))));
     soon("the poor are refused", home.until(|home| result(&home.get("poor/app"), "1").is_some())).await;
     assert_poor_has_nothing(&home, &image);
     assert_eq!(result(&home.get("rich/app"), "1"), None, "its manifest is still held back");
