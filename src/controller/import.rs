@@ -180,10 +180,12 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let verdicts = match self.import(&key, &tags).await {
             Ok(verdicts) => verdicts,
             Err(HomeError::Gone(_)) => Vec::new(),
-            Err(HomeError::Conflict(_)) => tags.into_iter().map(|tag| (tag, Verdict::Again)).collect(),
             Err(error) => {
-                tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
-                tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect()
+                if !matches!(error, HomeError::Conflict(_)) {
+                    tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
+                }
+                let verdict = verdict_of_home(&error);
+                tags.into_iter().map(|tag| (tag, verdict)).collect()
             }
         };
         Ended { key, verdicts }
@@ -310,6 +312,14 @@ impl Remote for registry::Client {
 
     async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         registry::Client::tags(self, repository, insecure, keyring).await
+    }
+}
+
+/// What passes is no fault of the registry, and is over soon: there is no reason to wait for as long.
+fn verdict_of_home(error: &HomeError) -> Verdict {
+    match error {
+        HomeError::Conflict(_) | HomeError::Unavailable(_) => Verdict::Again,
+        HomeError::Gone(_) | HomeError::Refused(_) => Verdict::Later(None),
     }
 }
 
