@@ -1,6 +1,6 @@
 //! That controllers which are killed at any moment lose nothing and spoil nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
@@ -28,6 +28,8 @@ const STREAMS: usize = 5;
 const TAGS: usize = 2;
 /// Pieces of data that pass before the controller has a stream to import: TLS, the Lease, the list.
 const START: u64 = 20;
+/// Path of all images.
+const IMAGES: &str = "/apis/pinstream.dev/v1/images";
 /// Another seed than by chance, to do it again.
 const SEED: &str = "PINSTREAM_TEST_SEED";
 
@@ -41,12 +43,14 @@ fn a_controller_killed_at_any_moment_ends_where_an_undisturbed_one_does(plane: &
     for version in ["first", "second"] {
         site.move_tags_to(version);
         let traffic = site.run(&undisturbed);
+        undisturbed.ask(&Method::DELETE, IMAGES, None).unwrap().ok();
         for turn in 0..TURNS {
             site.ask(&disturbed, turn);
             site.start_and_kill(&disturbed, traffic);
         }
         let _controller = site.start();
         site.all_is_imported(&disturbed);
+        all_images_are_known(&disturbed);
     }
     eprintln!("killed after {:?} pieces of data", site.moments);
     // Hardly any came too late, when all was done.
@@ -178,6 +182,17 @@ fn unfinished(namespace: &Namespace) -> usize {
     };
     let streams = streams(namespace);
     streams.len() - streams.iter().filter(is_finished).count()
+}
+
+/// No image is in a stream without being kept as an image.
+fn all_images_are_known(namespace: &Namespace) {
+    let list = namespace.ask(&Method::GET, IMAGES, None).unwrap().ok();
+    let names = list["items"].as_array().unwrap().iter().map(|image| image["metadata"]["name"].as_str().unwrap());
+    let names: BTreeSet<String> = names.map(|name| name.replacen('-', ":", 1)).collect();
+    for tag in streams(namespace).iter().flat_map(|stream| stream["status"]["tags"].as_array().unwrap()) {
+        let newest = tag["items"][0]["image"].as_str().unwrap();
+        assert!(names.contains(newest), "{newest} is not kept");
+    }
 }
 
 /// What is compared of a stream: all but times and versions.
