@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Namespace};
-use crate::importing::{controller, manifest, named, streams_path};
+use crate::importing::{controller, in_parallel, manifest, named, streams_path};
 use crate::pinstream::Pinstream;
 use crate::registry::{Content, Guard, Registry};
 use crate::release::install_custom_resource;
@@ -20,8 +20,6 @@ const NEW: u32 = 100;
 const SCHEDULED: u32 = 1000;
 /// Entries in the history of each tag on schedule.
 const HISTORY: u32 = 5;
-/// How many do what there is to prepare.
-const HANDS: u32 = 4;
 /// How long the schedule is watched, after a while in which it comes to rest.
 const REST: Duration = Duration::from_secs(30);
 const WATCHED: Duration = Duration::from_mins(3);
@@ -120,14 +118,4 @@ fn costs(controller: &Pinstream) -> String {
     let (cpu, memory) = (read("process_cpu_seconds_total"), read("process_resident_memory_bytes"));
     let mebibytes = |bytes: f64| bytes / 1024.0 / 1024.0;
     format!("{cpu:.1} s of CPU, {:.0} MiB, at most {:.0} MiB", mebibytes(memory), mebibytes(controller.peak_memory()))
-}
-
-/// Does something for each number, several at a time.
-fn in_parallel(count: u32, work: impl Fn(u32) + Sync) {
-    thread::scope(|scope| {
-        for hand in 0..HANDS {
-            let work = &work;
-            scope.spawn(move || (0..count).filter(|number| number % HANDS == hand).for_each(work));
-        }
-    });
 }

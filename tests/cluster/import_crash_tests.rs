@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::gate::Gate;
-use crate::importing::{Stream, manifest, named, streams_path};
+use crate::importing::{Stream, in_parallel, manifest, named, streams_path};
 use crate::process::Process;
 use crate::registry::{Content, Guard, Registry};
 use crate::release::install_custom_resource;
@@ -21,11 +21,11 @@ use crate::waiting::{eventually, eventually_within};
 crate::tests![a_controller_killed_at_any_moment_ends_where_an_undisturbed_one_does];
 
 /// How often the controller is killed while tags are imported for the first time, and as often while all of them move.
-const TURNS: usize = 25;
+const TURNS: u32 = 25;
 /// Streams that are written before each kill.
-const STREAMS: usize = 5;
+const STREAMS: u32 = 5;
 /// Tags of each stream that are imported.
-const TAGS: usize = 2;
+const TAGS: u32 = 2;
 /// Pieces of data that pass before the controller has a stream to import: TLS, the Lease, the list.
 const START: u64 = 20;
 /// Path of all images.
@@ -54,9 +54,9 @@ fn a_controller_killed_at_any_moment_ends_where_an_undisturbed_one_does(plane: &
     }
     eprintln!("killed after {:?} pieces of data", site.moments);
     // Hardly any came too late, when all was done.
-    assert!(site.moments.len() > TURNS, "{} kills", site.moments.len());
+    assert!(site.moments.len() > TURNS as usize, "{} kills", site.moments.len());
     let (expected, found) = (state(&undisturbed), state(&disturbed));
-    assert_eq!(expected.len(), TURNS * STREAMS);
+    assert_eq!(expected.len(), (TURNS * STREAMS) as usize);
     for (name, expected) in &expected {
         assert_eq!(found.get(name), Some(expected), "stream {name}, {SEED}={seed}");
         assert!(expected.histories.values().all(|history| history.len() == 2), "{expected:?}");
@@ -93,22 +93,21 @@ impl Site {
 
     /// Has every tag in the registry be another image.
     fn move_tags_to(&self, version: &str) {
-        for source in 0..STREAMS * TAGS {
+        in_parallel(TURNS * STREAMS * TAGS, |source| {
             self.registry.push("app", &source.to_string(), &Content::image(&format!("{version}-{source}")));
-        }
+        });
     }
 
     /// Writes the streams of a turn, or their tags once more, which has them imported again.
-    fn ask(&self, namespace: &Namespace, turn: usize) {
-        for stream in 0..STREAMS {
-            let tag = |tag: usize| {
+    fn ask(&self, namespace: &Namespace, turn: u32) {
+        for stream in turn * STREAMS..(turn + 1) * STREAMS {
+            let tag = |tag: u32| {
                 let source = format!("{}/app:{}", self.host, stream * TAGS + tag);
                 json!({"name": tag.to_string(), "from": {"kind": "DockerImage", "name": source},
                     "importPolicy": {"insecure": true}})
             };
             let copy = json!({"name": "copy", "from": {"kind": "ImageStreamTag", "name": "0"}});
-            let manifest =
-                manifest(&format!("app-{turn}-{stream}"), &(0..TAGS).map(tag).chain([copy]).collect::<Vec<_>>());
+            let manifest = manifest(&format!("app-{stream}"), &(0..TAGS).map(tag).chain([copy]).collect::<Vec<_>>());
             Stream::write(namespace, &manifest);
         }
     }
@@ -128,12 +127,12 @@ impl Site {
         (0..TURNS).for_each(|turn| self.ask(namespace, turn));
         let _controller = self.start();
         self.all_is_imported(namespace);
-        (self.gate.passed() - began) / (TURNS * STREAMS) as u64
+        (self.gate.passed() - began) / u64::from(TURNS * STREAMS)
     }
 
     /// Starts the controller and kills it somewhere on the way to the end of what there is to do.
     fn start_and_kill(&mut self, namespace: &Namespace, traffic: u64) {
-        let most = START + traffic * unfinished(namespace) as u64;
+        let most = START + traffic * u64::from(unfinished(namespace));
         let moment = 1 + self.random_below(most);
         let mut process = self.start();
         self.gate.kill_after(moment, process.id());
@@ -171,17 +170,16 @@ fn streams(namespace: &Namespace) -> Vec<Value> {
 }
 
 /// How many streams have a tag that was not imported as it was asked for last.
-fn unfinished(namespace: &Namespace) -> usize {
+fn unfinished(namespace: &Namespace) -> u32 {
     let is_observed = |stream: &Value, tag: &Value| {
         let status = named(&stream["status"]["tags"], "tag", tag["name"].as_str().unwrap());
         tag["generation"].as_i64().is_some_and(|asked| status["items"][0]["generation"].as_i64() >= Some(asked))
     };
-    let is_finished = |stream: &&Value| {
+    let is_finished = |stream: &Value| {
         let mut tags = stream["spec"]["tags"].as_array().unwrap().iter();
         tags.all(|tag| is_observed(stream, tag))
     };
-    let streams = streams(namespace);
-    streams.len() - streams.iter().filter(is_finished).count()
+    streams(namespace).iter().map(|stream| u32::from(!is_finished(stream))).sum()
 }
 
 /// No image is in a stream without being kept as an image.

@@ -2,6 +2,7 @@
 //! image streams of such tests.
 
 use std::path::PathBuf;
+use std::thread;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ use crate::webhook::{Webhook, by_url};
 
 /// The shortest interval there is, so that a scheduled import is not waited for longer than it must.
 const INTERVAL: &str = "--import-interval=1m";
+
+/// How many do what there is to prepare.
+const HANDS: u32 = 4;
 
 /// A control plane with registries, a controller and a webhook server. A controller imports the streams of all
 /// namespaces, so that it cannot run on the control plane that other tests share.
@@ -174,4 +178,14 @@ pub fn history(status: &Value) -> Vec<String> {
 pub fn named(list: &Value, field: &str, value: &str) -> Value {
     let mut elements = list.as_array().into_iter().flatten();
     elements.find(|element| element[field] == value).cloned().unwrap_or_default()
+}
+
+/// Does something for each number, several at a time.
+pub fn in_parallel(count: u32, work: impl Fn(u32) + Sync) {
+    thread::scope(|scope| {
+        for hand in 0..HANDS {
+            let work = &work;
+            scope.spawn(move || (0..count).filter(|number| number % HANDS == hand).for_each(work));
+        }
+    });
 }
