@@ -94,6 +94,8 @@ struct Answer {
     imported: Imported,
     images: Vec<crate::image::Image>,
     verdict: Verdict,
+    /// The registry wants other credentials.
+    is_refused: bool,
 }
 
 impl<H: Home, R: Remote> Importer<H, R> {
@@ -206,6 +208,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
             .buffer_unordered(TAGS_AT_A_TIME)
             .collect()
             .await;
+        if answers.iter().any(|answer| answer.is_refused) {
+            self.home.keyring_was_refused(&key.namespace);
+        }
         let overtaken = self.write(stored, &answers).await?;
         verdicts.extend(answers.into_iter().map(|answer| {
             let tag = answer.imported.wanted.tag;
@@ -231,6 +236,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 }
                 Err(error) => {
                     verdict = verdict_of(&error);
+                    if is_refusal(error.reason) {
+                        self.home.keyring_was_refused(&stored.key().namespace);
+                    }
                     let (reason, message) = (error.reason.to_string(), error.message);
                     self.home.tell(&stored, &[News::Failed { tag: None, reason, message }]).await;
                 }
@@ -252,15 +260,16 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let fetched = self.remote.fetch(&wanted, known, keyring).await;
         let reason = fetched.as_ref().err().map(|error| error.reason);
         self.metrics.imported(reason.map(|reason: Reason| reason.to_string()).as_deref(), began.elapsed());
+        let is_refused = reason.is_some_and(is_refusal);
         match fetched {
             Ok(Fetched { digest, pull_spec, images }) => {
                 let found = Found::Image { pull_spec, image: digest };
-                Answer { imported: Imported { wanted, found }, images, verdict: Verdict::Done }
+                Answer { imported: Imported { wanted, found }, images, verdict: Verdict::Done, is_refused }
             }
             Err(error) => {
                 let verdict = verdict_of(&error);
                 let found = Found::Failure { reason: error.reason.to_string(), message: error.message };
-                Answer { imported: Imported { wanted, found }, images: Vec::new(), verdict }
+                Answer { imported: Imported { wanted, found }, images: Vec::new(), verdict, is_refused }
             }
         }
     }
@@ -313,6 +322,11 @@ impl Remote for registry::Client {
     async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         registry::Client::tags(self, repository, insecure, keyring).await
     }
+}
+
+/// The registry wants other credentials.
+fn is_refusal(reason: Reason) -> bool {
+    matches!(reason, Reason::Unauthorized | Reason::Forbidden)
 }
 
 /// What passes is no fault of the registry, and is over soon: there is no reason to wait for as long.

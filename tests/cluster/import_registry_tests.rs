@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::control_plane::Namespace;
 use crate::importing::{Importing, Stream, image, manifest};
 use crate::registry::{Content, Guard, PASSWORD, Registry, USER};
+use crate::waiting::eventually;
 
 crate::tests![Importing:
     images_are_imported_from_an_open_registry,
@@ -136,6 +137,13 @@ fn a_secret_is_of_use_to_its_own_namespace_only(site: &Importing) {
             assert!(condition["message"].as_str().unwrap().contains("pull secret"), "{condition}");
             assert_eq!(stream.history("1"), [""; 0]);
         }
+        // Who adds it then need not wait for the next try, nor for what is remembered of the namespace.
+        add_secret(&without, registry, PASSWORD);
+        let stream = Stream::apply(&without, &manifest);
+        eventually("the import is asked for until the Secret is seen", || {
+            stream.import_again("1");
+            stream.history("1") == [digest.clone()]
+        });
     }
 }
 
