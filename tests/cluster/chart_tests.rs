@@ -20,7 +20,7 @@ crate::tests![
 
 /// What `expected.yaml` begins with.
 const HEADER: &str =
-    "# What values.yaml renders to, but for the spec of the custom resource, which has a file of its own.
+    "# What values.yaml renders to, but for the specs of the custom resources, which have files of their own.
 # Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
 /// Kinds of others that the chart can make.
 const FOREIGN: [(&str, &str, &str, &str); 3] = [
@@ -44,7 +44,7 @@ fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
     }
 }
 
-/// A render without the spec of the custom resource definition.
+/// A render without the specs of the custom resource definitions.
 fn without_spec(rendered: &str) -> String {
     let cut = |document: &str| match document.split_once("\nspec:") {
         Some((before, _)) if document.contains("\nkind: CustomResourceDefinition\n") => format!("{before}\n"),
@@ -146,7 +146,9 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         let kinds = "all,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
                      poddisruptionbudgets,mutatingwebhookconfigurations,crd";
         let left = namespace.kubectl(&["get", kinds, selector, "--output=name"]).ok();
-        assert_eq!(left.trim(), "customresourcedefinition.apiextensions.k8s.io/imagestreams.pinstream.dev");
+        let resources = ["images", "imagestreams"]
+            .map(|plural| format!("customresourcedefinition.apiextensions.k8s.io/{plural}.pinstream.dev"));
+        assert_eq!(left.lines().collect::<Vec<_>>(), resources);
         namespace.kubectl(&["delete", "imagestream", "kept"]).ok();
     }
 }
