@@ -22,6 +22,8 @@ fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
     let configuration = || admin.get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
     let (made, announced) = (secret(), configuration()[0]["clientConfig"]["caBundle"].clone());
     assert!(made["ca.key"].is_string() && announced == made["ca.crt"]);
+    let tested = release.namespace.helm(&["test", &release.name, "--timeout=90s"]).ok();
+    assert!(tested.contains("Phase:          Succeeded"), "{tested}");
 
     // Neither takes away what Pinstream wrote into the release's objects.
     release.helm("upgrade", &["--set=webhook.timeoutSeconds=5,replicas=1", "--wait", "--timeout=90s"]).ok();

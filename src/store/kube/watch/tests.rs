@@ -53,7 +53,7 @@ impl Happened {
 
     /// From each request to the next.
     fn waits(&self) -> Vec<Duration> {
-        self.requests.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+        self.requests.lock().unwrap().windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).collect()
     }
 
     fn told(&self) -> String {
