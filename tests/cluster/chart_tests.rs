@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::chart::{CHART, cases, find, render};
+use crate::chart::{CHART, cases, define_foreign, find, render};
 use crate::control_plane::ControlPlane;
 use crate::user::User;
 
@@ -22,12 +22,6 @@ crate::tests![
 const HEADER: &str =
     "# What values.yaml renders to, but for the specs of the custom resources, which have files of their own.
 # Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
-/// Kinds of others that the chart can make.
-const FOREIGN: [(&str, &str, &str, &str); 3] = [
-    ("cert-manager.io", "v1", "certificates", "Certificate"),
-    ("cert-manager.io", "v1", "issuers", "Issuer"),
-    ("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
-];
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "pinstream"];
 const SECRET: [&str; 2] = ["secret", "pinstream-tls"];
 
@@ -55,9 +49,7 @@ fn without_spec(rendered: &str) -> String {
 
 fn every_render_is_accepted_by_the_api_server(plane: &ControlPlane) {
     let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/warn": "restricted"}));
-    for (group, version, plural, kind) in FOREIGN {
-        define(plane.admin(), group, version, plural, kind);
-    }
+    define_foreign(plane.admin());
     for case in cases() {
         let rendered = render(plane.admin(), &namespace.name, &case.values);
         let output = namespace.kubectl_with_stdin(&["apply", "--dry-run=server", "--filename=-"], &rendered);
@@ -67,21 +59,6 @@ fn every_render_is_accepted_by_the_api_server(plane: &ControlPlane) {
         let is_restricted = !warnings.contains("would violate PodSecurity");
         assert_eq!(is_restricted, !rendered.contains("hostNetwork: true"), "{}: {warnings}", case.name);
     }
-}
-
-/// Makes a custom resource that may have any content, and waits until it is served.
-fn define(admin: &User, group: &str, version: &str, plural: &str, kind: &str) {
-    let name = format!("{plural}.{group}");
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
-        "spec": {
-            "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
-            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema":
-                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
-        },
-    });
-    admin.kubectl_with_stdin(&["apply", "--filename=-"], &definition.to_string()).ok();
-    admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", &name]).ok();
 }
 
 fn helm_lint_finds_nothing(plane: &ControlPlane) {
