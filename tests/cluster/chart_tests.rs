@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::chart::{CHART, cases, define_foreign, find, render};
 use crate::control_plane::ControlPlane;
+use crate::release::install_custom_resource;
 use crate::user::User;
 
 crate::tests![
@@ -16,6 +17,7 @@ crate::tests![
     wrong_values_are_refused_with_a_reason,
     a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled,
     an_upgrade_upgrades_the_custom_resource,
+    the_stream_of_the_notes_can_be_made,
 ];
 
 /// What `expected.yaml` begins with.
@@ -171,6 +173,29 @@ fn an_upgrade_upgrades_the_custom_resource(plane: &ControlPlane) {
     fs::write(&file, text.replace("ImageStreamList", "ImageStreamCollection")).unwrap();
     namespace.helm(&["upgrade", "pinstream", chart.to_str().unwrap()]).ok();
     assert_eq!(find(&namespace, &name).unwrap()["spec"]["names"]["listKind"], "ImageStreamCollection");
+}
+
+fn the_stream_of_the_notes_can_be_made(plane: &ControlPlane) {
+    install_custom_resource(plane);
+    let namespace = plane.namespace();
+    let notes = |values: &str| {
+        let arguments = ["install", "pinstream", CHART, "--dry-run=client", "--set", "crds.install=false", "--set"];
+        let printed = namespace.helm(&[&arguments[..], &[values]].concat()).ok();
+        printed.split_once("\nNOTES:\n").unwrap().1.to_owned()
+    };
+    let manifest = notes("source=pinstream").split('\'').nth(1).unwrap().to_owned();
+    namespace.kubectl_with_stdin(&["apply", "--filename=-"], &manifest).ok();
+    assert_eq!(namespace.get(&["imagestream", "keycloak"])["spec"]["tags"][0]["name"], "20.0");
+    for (values, expected) in [
+        ("source=openshift", "kubectl get imagestreams.image.openshift.io --all-namespaces"),
+        ("source=/streams", "read from the directory /streams"),
+        ("controller.enabled=false", "kubectl get imagestreams --all-namespaces"),
+        ("pin.default=off", "Namespaces without the label: off."),
+        ("webhook.failurePolicy=Fail", "objects with a short image name are refused"),
+        ("certificates.mode=cert-manager", "Secret pinstream-cert-manager-tls has its certificate"),
+    ] {
+        assert!(notes(values).contains(expected), "{values}: {}", notes(values));
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
