@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod availability_tests;
+mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
