@@ -34,20 +34,13 @@ pub(super) fn good(ask: Ask<'_>, answer: Answer) -> Result<Answer, FetchError> {
         return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
     }
     let said = said(&answer.body);
-    let trouble = ask.shown.trouble.as_ref().map_or_else(String::new, |trouble| format!("; {trouble}"));
+    let advice = || ask.session.shown.advice(registry);
     let (reason, text) = match answer.status.as_u16() {
         401 => (
             Reason::Unauthorized,
-            format!(
-                "registry {registry} wants other credentials for {name}{said}; put a pull secret for {registry} into the namespace{trouble}"
-            ),
+            format!("registry {registry} wants other credentials for {name}{said}; {}", advice()),
         ),
-        403 => (
-            Reason::Forbidden,
-            format!(
-                "registry {registry} refuses {name}{said}; put a pull secret for {registry} into the namespace that may pull it{trouble}"
-            ),
-        ),
+        403 => (Reason::Forbidden, format!("registry {registry} refuses {name}{said}; {}", advice())),
         404 => (Reason::NotFound, format!("there is no {name}{said}")),
         code => (Reason::InternalError, format!("registry {registry} answers {code} for {name}{said}")),
     };

@@ -14,6 +14,8 @@ const TLS_WORDS: [&str; 6] = ["certificate", "HandshakeFailure", "InvalidContent
 pub(super) enum Failure {
     /// Nothing was reached, or the connection broke.
     Broken(String),
+    /// The answer broke off.
+    Cut(String),
     /// No TLS could be agreed on.
     Handshake(String),
     /// It took too long.
@@ -33,6 +35,9 @@ impl Failure {
         match self {
             Self::Broken(cause) => {
                 later(Reason::ServiceUnavailable, format!("{who} {host} cannot be reached: {cause}"))
+            }
+            Self::Cut(cause) => {
+                later(Reason::ServiceUnavailable, format!("{who} {host} broke off its answer: {cause}"))
             }
             Self::Handshake(cause) => later(
                 Reason::ServiceUnavailable,
@@ -65,12 +70,14 @@ impl From<reqwest::Error> for Failure {
             source = cause.source();
         }
         if text.is_empty() {
-            text.push_str(if error.is_timeout() { "time is up" } else { "the answer broke off" });
+            text.push_str(if error.is_timeout() { "time is up" } else { "it ended too early" });
         }
         if error.is_timeout() {
             Self::Slow(text)
         } else if error.is_connect() && TLS_WORDS.iter().any(|word| text.contains(word)) {
             Self::Handshake(text)
+        } else if error.is_body() || error.is_decode() {
+            Self::Cut(text)
         } else {
             Self::Broken(text)
         }

@@ -165,8 +165,10 @@ async fn get(connections: &Connections, ask: Ask<'_>, wanted: TokenRequest<'_>) 
         limit: ANSWER_MAX,
         insecure: ask.insecure,
     };
-    let answer =
-        connections.exchange(request, ask.budget).await.map_err(|failure| failure.told(&host, "token server"))?;
+    let answer = connections
+        .exchange(request, &ask.session.budget)
+        .await
+        .map_err(|failure| failure.told(&host, "token server"))?;
     read(ask, &host, &answer)
 }
 

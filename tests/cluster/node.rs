@@ -2,7 +2,8 @@
 //! ServiceAccount of each Pod, and tells the API server how it goes, as a kubelet would.
 //!
 //! Three things differ, because all run on one machine without containers: ports are free ones, paths of mounts are
-//! folders of the test, and the ServiceAccount's token comes by a kubeconfig.
+//! folders of the test, and the ServiceAccount's token comes by a kubeconfig. The Service leads to webhooks only, as its
+//! selector says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,7 @@ pub struct Node {
 /// What the node tells tests.
 #[derive(Default)]
 pub struct Seen {
-    /// Admin ports of the processes that are ready.
+    /// Admin ports of the webhooks that are ready.
     admin_ports: Mutex<Vec<u16>>,
     /// Processes that ended without being told to.
     failures: AtomicUsize,
@@ -51,7 +52,7 @@ impl Seen {
         self.admin_ports.lock().unwrap().clone()
     }
 
-    /// The value of one line of the metrics of a replica that is ready.
+    /// The value of one line of the metrics of a webhook that is ready.
     pub fn metric(&self, line: &str) -> Option<f64> {
         pinstream::metric(*self.admin_ports().first()?, line)
     }
@@ -119,6 +120,7 @@ struct Kubelet {
 /// A Pod's process.
 struct Running {
     process: Process,
+    is_webhook: bool,
     port: u16,
     admin_port: u16,
     /// As the API server was told last.
@@ -223,7 +225,7 @@ impl Kubelet {
         self.seen.logs.lock().unwrap().push(log.clone());
         let [port, admin_port] = free_ports();
         let written: Vec<&str> = array(&container["args"]).map(|argument| argument.as_str().unwrap()).collect();
-        assert_eq!(written[0], "webhook");
+        let is_webhook = written[0] == "webhook";
         let arguments: Vec<String> = written
             .iter()
             .map(|argument| match argument.split_once('=') {
@@ -240,7 +242,7 @@ impl Kubelet {
             .collect();
         let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
         let process = Process::start(program, &arguments, &environment, &folder, &log);
-        Some(Running { process, port, admin_port, is_ready: false, is_told_to_end: false })
+        Some(Running { process, is_webhook, port, admin_port, is_ready: false, is_told_to_end: false })
     }
 
     /// Writes the Secrets that a container mounts into folders; gives back which folder stands for which path.
@@ -276,7 +278,8 @@ impl Kubelet {
                 running.is_ready = if told.is_ok_and(|answer| answer.status == 200) { is_ready } else { !is_ready };
             }
         }
-        let ready = || self.running.values().filter(|running| running.is_ready && !running.is_told_to_end);
+        let serves = |running: &&Running| running.is_webhook && running.is_ready && !running.is_told_to_end;
+        let ready = || self.running.values().filter(serves);
         self.service.lead_to(ready().map(|running| running.port).collect());
         *self.seen.admin_ports.lock().unwrap() = ready().map(|running| running.admin_port).collect();
     }

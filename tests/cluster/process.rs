@@ -86,6 +86,10 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// What it said so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -93,7 +97,7 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn ask_to_end(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        rustix::process::kill_process(self.id(), Signal::TERM).unwrap();
     }
 
     /// Asks it to end, and waits until it has.
