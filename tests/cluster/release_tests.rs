@@ -15,6 +15,7 @@ crate::tests![
     replicas_agree_on_one_authority,
     the_service_account_may_do_what_it_must_and_no_more,
     excluded_namespaces_are_left_alone,
+    image_streams_are_completed_and_refused,
 ];
 
 fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
@@ -152,4 +153,29 @@ fn excluded_namespaces_are_left_alone(plane: &ControlPlane) {
         eventually("there is a ServiceAccount", || namespace.kubectl(&["get", "serviceaccount", "default"]).is_success);
         assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), "keycloak:20.0", "{name}");
     }
+}
+
+fn image_streams_are_completed_and_refused(plane: &ControlPlane) {
+    let values = json!({"controller": {"importMode": "Legacy", "registries": {"block": ["blocked.example"]}}});
+    let release = Release::install(plane, Reach::Service, &values);
+    let namespace = release.working_namespace(&json!({}));
+    let webhooks = plane.admin().get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
+    let bundles = webhooks.as_array().unwrap().iter().map(|webhook| &webhook["clientConfig"]["caBundle"]);
+    let bundles: Vec<_> = bundles.collect();
+    assert!(
+        bundles.len() == 3 && bundles.iter().all(|bundle| bundle.is_string() && *bundle == bundles[0]),
+        "{webhooks}"
+    );
+
+    let stream = |name: &str, image: &str| {
+        let tags = json!([{"name": "1", "from": {"kind": "DockerImage", "name": image}}]);
+        json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream", "metadata": {"name": name}, "spec": {"tags": tags}})
+            .to_string()
+    };
+    let create = ["create", "--filename=-"];
+    namespace.kubectl_with_stdin(&create, &stream("app", "quay.io/a:1")).ok();
+    let tag = namespace.get(&["imagestream", "app"])["spec"]["tags"][0].clone();
+    assert_eq!((&tag["generation"], &tag["importPolicy"]["importMode"]), (&json!(1), &json!("Legacy")));
+    let complaint = namespace.kubectl_with_stdin(&create, &stream("other", "blocked.example/a:1")).refused();
+    assert!(complaint.contains("Forbidden: images may not be imported from blocked.example"), "{complaint}");
 }
