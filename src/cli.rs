@@ -1,13 +1,21 @@
 //! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
 
+mod age;
 mod backend;
 mod certs;
 mod controller;
 mod crd;
 mod create;
+mod describe;
+mod get;
+mod history;
+mod image_tag;
 mod name;
+mod output;
 mod process;
+mod selector;
 mod serve;
+mod table;
 mod target;
 mod webhook;
 
@@ -34,6 +42,9 @@ enum Command {
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
+    Get(get::Get),
+    Describe(describe::Describe),
+    History(history::History),
 }
 
 impl Cli {
@@ -50,6 +61,9 @@ impl Cli {
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),
+            Command::Get(get) => get.run(),
+            Command::Describe(describe) => describe.run(),
+            Command::History(history) => history.run(),
         }
     }
 }

@@ -61,6 +61,11 @@ pub(super) trait Backend {
     /// How many Pods of a namespace run each image, by digest. `None` where nothing runs.
     async fn running(&self, namespace: &str) -> anyhow::Result<Option<std::collections::BTreeMap<String, usize>>>;
 
+    /// Sees what others made, moved or took away since. Where everything is asked for anew, there is nothing to do.
+    async fn refresh(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// The key of a stream of the command's namespace.
     fn key(&self, name: &str) -> Key {
         Key::new(&self.common().namespace, name)

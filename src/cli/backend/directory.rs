@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -20,6 +20,8 @@ use crate::stream::types::ImportMode;
 /// A directory.
 pub(in crate::cli) struct DirectoryBackend {
     home: DirectoryHome,
+    /// Which file defines which stream.
+    directory: Arc<Mutex<Directory>>,
     common: Common,
     /// How registries are asked, if they are to be.
     registry: Option<registry::Settings>,
@@ -39,17 +41,23 @@ impl DirectoryBackend {
         let default_mode = common.default_mode;
         let opened = tokio::task::spawn_blocking(move || {
             let mut directory = Directory::new(root.clone(), None);
-            let look = directory.look(SystemTime::now());
-            for (path, problem) in look.new_problems {
-                tracing::warn!(path = %path.display(), %problem, "image streams cannot be read from here");
-            }
+            look(&mut directory);
             anyhow::ensure!(directory.is_readable(), "the directory {} cannot be read", root.display());
             let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
-            DirectoryHome::open(&root, directory.owners(), default_mode, logins)
-                .with_context(|| format!("nothing can be written into {}", root.display()))
+            let home = DirectoryHome::open(&root, directory.owners(), default_mode, logins)
+                .with_context(|| format!("nothing can be written into {}", root.display()))?;
+            Ok((home, Arc::new(Mutex::new(directory))))
         });
         let registry = registry.filter(|_| opening.wait.wait && opening.dry_run == DryRun::None);
-        Ok(Self { home: opened.await??, common, registry })
+        let (home, directory) = opened.await??;
+        Ok(Self { home, directory, common, registry })
+    }
+}
+
+/// Reads what changed in a directory, and tells what cannot be read.
+fn look(directory: &mut Directory) {
+    for (path, problem) in directory.look(SystemTime::now()).new_problems {
+        tracing::warn!(path = %path.display(), %problem, "image streams cannot be read from here");
     }
 }
 
@@ -66,6 +74,13 @@ impl Backend for DirectoryBackend {
 
     fn writes_status(&self) -> bool {
         true
+    }
+
+    async fn refresh(&self) -> anyhow::Result<()> {
+        let directory = Arc::clone(&self.directory);
+        // One that was being read when its reader failed is read on from there.
+        let looked = move || look(&mut directory.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(tokio::task::spawn_blocking(looked).await?)
     }
 
     async fn import(&self, key: &Key, tags: &[String]) -> anyhow::Result<()> {

@@ -1,0 +1,133 @@
+//! `pinstream describe`: one stream or tag in full, for people.
+
+pub(in crate::cli) mod image;
+pub(in crate::cli) mod stream;
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::backend::{self, Backend, Opening, Verb};
+use super::name::{TagName, stream_name};
+use super::target::Target;
+use super::{image_tag, output};
+use crate::store::home::Catalogue as _;
+
+/// What an annotation that only `kubectl apply` reads is called.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Show image streams and tags in full
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream describe is keycloak
+  pinstream describe istag keycloak:20.0 --streams ./streams")]
+pub(super) struct Describe {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    #[command(visible_aliases = ["imagestream", "imagestreams"])]
+    Is(DescribeStreams),
+    #[command(visible_aliases = ["imagestreamtag", "imagestreamtags"])]
+    Istag(DescribeTags),
+}
+
+/// Show image streams: where each tag comes from, and what it pointed to
+///
+/// Of each tag the newest image is marked with *. A line with ~ says that a newer one is still to be imported, a line with !
+/// why the last import failed.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream describe is keycloak
+  pinstream describe is keycloak tools -n demo")]
+struct DescribeStreams {
+    /// Names of the streams
+    #[arg(required = true, value_name = "NAME", value_parser = stream_name)]
+    names: Vec<String>,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Show the images that tags point to: size, layers, platforms, and how they are run
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  pinstream describe istag keycloak:20.0
+  pinstream describe istag keycloak:20.0 keycloak:latest -n demo")]
+struct DescribeTags {
+    /// Names of the tags
+    #[arg(required = true, value_name = "NAME:TAG")]
+    names: Vec<TagName>,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Describe {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self.what {
+            What::Is(streams) => backend::run(&streams.target.clone(), &Opening::default(), streams),
+            What::Istag(tags) => backend::run(&tags.target.clone(), &Opening::default(), tags),
+        }
+    }
+}
+
+impl Verb for DescribeStreams {
+    async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
+        for (number, name) in self.names.iter().enumerate() {
+            let stored = backend.expect(&backend.key(name)).await?;
+            print_apart(number, &stream::text(&stored.stream, Timestamp::now()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Verb for DescribeTags {
+    async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
+        for (number, name) in self.names.iter().enumerate() {
+            let stored = backend.expect(&backend.key(&name.stream)).await?;
+            let event = image_tag::newest(&stored.stream, name)?;
+            let known = backend.home().image(&event.image).await?;
+            let known = known.map(|image| image_tag::image(&stored.stream, &name.tag, event, image));
+            let pull_spec = image_tag::pull_spec(&stored.stream, &name.tag, event);
+            let shown = image::Shown {
+                title: &event.image,
+                digest: &event.image,
+                pull_spec: &pull_spec,
+                image: known.as_ref(),
+            };
+            print_apart(number, &image::text(&shown, Timestamp::now()))?;
+            if known.is_none() {
+                eprintln!("nothing more is known of this image before it is imported: pinstream import-image {name}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints what is not the first with two empty lines before it.
+fn print_apart(number: usize, text: &str) -> anyhow::Result<()> {
+    let gap = if number == 0 { "" } else { "\n\n" };
+    output::print(&format!("{gap}{text}"))
+}
+
+fn or_none(value: &str) -> String {
+    if value.is_empty() { "<none>" } else { value }.to_owned()
+}
+
+/// Labels, on one line.
+fn labels(labels: &BTreeMap<String, String>) -> Vec<String> {
+    let labels = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    vec!["Labels:".to_owned(), or_none(&labels.join(","))]
+}
+
+/// Annotations, a line each.
+fn annotations(annotations: &BTreeMap<String, String>) -> Vec<Vec<String>> {
+    let told = annotations.iter().filter(|(key, _)| *key != LAST_APPLIED);
+    let mut told = told.map(|(key, value)| format!("{key}={value}"));
+    let first = vec!["Annotations:".to_owned(), told.next().unwrap_or_else(|| or_none(""))];
+    std::iter::once(first).chain(told.map(|annotation| vec![String::new(), annotation])).collect()
+}
