@@ -5,9 +5,18 @@ mod certs;
 mod controller;
 mod crd;
 mod create;
+mod delete;
+mod edit;
+mod import_image;
+mod imports;
 mod name;
+mod policy;
 mod process;
+mod rollback;
+mod selector;
 mod serve;
+mod set;
+mod tag;
 mod target;
 mod webhook;
 
@@ -34,6 +43,11 @@ enum Command {
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
+    Tag(Box<tag::Tag>),
+    ImportImage(Box<import_image::ImportImage>),
+    Delete(delete::Delete),
+    Set(set::Set),
+    Rollback(rollback::Rollback),
 }
 
 impl Cli {
@@ -50,6 +64,11 @@ impl Cli {
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),
+            Command::Tag(tag) => tag.run(),
+            Command::ImportImage(import) => import.run(),
+            Command::Delete(delete) => delete.run(),
+            Command::Set(set) => set.run(),
+            Command::Rollback(rollback) => rollback.run(),
         }
     }
 }
