@@ -48,6 +48,11 @@ pub struct Settings {
     pub silence_timeout: Duration,
     /// How long registries may take over all of one image. Waiting for one's turn is not counted.
     pub total_timeout: Duration,
+    /// The wait before a request is sent again that failed for a reason that passes, shortened by chance by up to a half.
+    /// The next is twice as long.
+    pub retry_wait: Duration,
+    /// The proxies of the environment are used: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+    pub environment_proxies: bool,
 }
 
 impl Default for Settings {
@@ -60,6 +65,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(20),
             total_timeout: Duration::from_mins(2),
+            retry_wait: Duration::from_millis(400),
+            environment_proxies: true,
         }
     }
 }

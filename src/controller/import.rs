@@ -124,6 +124,8 @@ struct Ended {
 struct Answer {
     imported: Imported,
     verdict: Verdict,
+    /// The registry wants other credentials.
+    is_refused: bool,
 }
 
 impl<H: Home, R: Remote> Importer<H, R> {
@@ -214,10 +216,12 @@ impl<H: Home, R: Remote> Worker<H, R> {
             Ok(verdicts) => verdicts,
             // Soon the agenda hears of it; until then it is not looked at again and again.
             Err(HomeError::Gone(_)) => tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect(),
-            Err(HomeError::Conflict(_)) => tags.into_iter().map(|tag| (tag, Verdict::Again)).collect(),
             Err(error) => {
-                tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
-                tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect()
+                if !matches!(error, HomeError::Conflict(_)) {
+                    tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
+                }
+                let verdict = verdict_of_home(&error);
+                tags.into_iter().map(|tag| (tag, verdict)).collect()
             }
         };
         Ended { key, registry, verdicts }
@@ -242,6 +246,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 .buffer_unordered(TAGS_AT_A_TIME)
                 .try_collect()
                 .await?;
+            if answers.iter().any(|answer| answer.is_refused) {
+                self.home.keyring_was_refused(&key.namespace);
+            }
             let (written, overtaken) = self.write(stored, &answers).await?;
             stored = written;
             verdicts.extend(answers.into_iter().map(|answer| {
@@ -269,6 +276,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 }
                 Err(error) => {
                     verdict = verdict_of(&error);
+                    if is_refusal(error.reason) {
+                        self.home.keyring_was_refused(&stored.key().namespace);
+                    }
                     let (reason, message) = (error.reason.to_string(), error.message);
                     self.home.tell(&stored, &[News::Failed { tag: None, reason, message }]).await;
                 }
@@ -291,6 +301,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let fetched = self.remote.fetch(&wanted, known, keyring).await;
         let reason = fetched.as_ref().err().map(|error| error.reason);
         self.metrics.imported(reason.map(|reason: Reason| reason.to_string()).as_deref(), began.elapsed());
+        let is_refused = reason.is_some_and(is_refusal);
         let (found, verdict) = match fetched {
             Ok(Fetched { digest, pull_spec, images }) => {
                 if !images.is_empty() {
@@ -303,7 +314,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 (Found::Failure { reason: error.reason.to_string(), message: error.message }, verdict)
             }
         };
-        Ok(Answer { imported: Imported { wanted, found }, verdict })
+        Ok(Answer { imported: Imported { wanted, found }, verdict, is_refused })
     }
 
     /// Puts answers into the stream, as it is now. Gives back the stream, and the tags whose answers came too late.
@@ -349,6 +360,19 @@ impl Remote for registry::Client {
 
     async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         registry::Client::tags(self, repository, insecure, keyring).await
+    }
+}
+
+/// The registry wants other credentials.
+fn is_refusal(reason: Reason) -> bool {
+    matches!(reason, Reason::Unauthorized | Reason::Forbidden)
+}
+
+/// What passes is no fault of the registry, and is over soon: there is no reason to wait for as long.
+fn verdict_of_home(error: &HomeError) -> Verdict {
+    match error {
+        HomeError::Conflict(_) | HomeError::Unavailable(_) => Verdict::Again,
+        HomeError::Gone(_) | HomeError::Exists(_) | HomeError::Refused(_) => Verdict::Later(None),
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
 /// How often its holder renews it.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// How often others look at it.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often others look at it; half as long again at most.
+const LOOK: Duration = Duration::from_secs(1);
 /// A holder that could not renew for so long stops, well before others may begin.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long the API server may take to answer.
@@ -69,7 +69,7 @@ impl Candidate {
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
         while renewed.elapsed() < GIVE_UP {
-            let next = if self.trouble.is_none() { RENEWAL } else { LOOK / 2 };
+            let next = if self.trouble.is_none() { RENEWAL } else { LOOK };
             tokio::time::sleep(next).await;
             match self.attempt().await {
                 Ok(true) => {
@@ -173,5 +173,19 @@ fn written(result: kube::Result<Lease>) -> Result<bool, String> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_goes_on_within_twenty_seconds_and_never_twice() {
+        // Another sees the last renewal late, and late again that there was no other.
+        let longest = LEASE_LASTS + 2 * (LOOK * 3 / 2);
+        assert!(longest < Duration::from_secs(20));
+        // Whoever cannot renew has stopped before the others begin: the last try may hang, and the look before was early.
+        assert!(GIVE_UP + LOOK + ANSWER_LIMIT <= LEASE_LASTS);
     }
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::address::Address;
 use super::connection::Answer;
+use super::failure::Failure;
 use super::transport::Ask;
 use super::{FetchError, Reason, Retry};
 
@@ -29,25 +30,16 @@ pub(super) fn good(ask: Ask<'_>, answer: Answer) -> Result<Answer, FetchError> {
     }
     let (name, registry) = (named(address), &address.registry);
     if let Some(wait) = answer.limited() {
-        let text =
-            format!("registry {registry} wants fewer requests, {name} is asked for again in {} s", wait.as_secs());
-        return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
+        return Err(Failure::Limited(wait).told(&address.host, "the registry"));
     }
     let said = said(&answer.body);
-    let trouble = ask.shown.trouble.as_ref().map_or_else(String::new, |trouble| format!("; {trouble}"));
+    let advice = || ask.session.shown.advice(registry);
     let (reason, text) = match answer.status.as_u16() {
         401 => (
             Reason::Unauthorized,
-            format!(
-                "registry {registry} wants other credentials for {name}{said}; put a pull secret for {registry} into the namespace{trouble}"
-            ),
+            format!("registry {registry} wants other credentials for {name}{said}; {}", advice()),
         ),
-        403 => (
-            Reason::Forbidden,
-            format!(
-                "registry {registry} refuses {name}{said}; put a pull secret for {registry} into the namespace that may pull it{trouble}"
-            ),
-        ),
+        403 => (Reason::Forbidden, format!("registry {registry} refuses {name}{said}; {}", advice())),
         404 => (Reason::NotFound, format!("there is no {name}{said}")),
         code => (Reason::InternalError, format!("registry {registry} answers {code} for {name}{said}")),
     };

@@ -11,11 +11,11 @@ use serde::Deserialize;
 
 use super::address::{Address, Registries};
 use super::answer::{CONTENT_DIGEST, checked, good, header, named};
-use super::connection::{Answer, Budget, SetupError};
+use super::connection::{Answer, SetupError};
 use super::flights::Flights;
 use super::keyring::{Credential, Identity, Keyring};
 use super::manifest::{self, Manifest};
-use super::transport::{Ask, Transport, Wish};
+use super::transport::{Ask, Session, Transport, Wish};
 use super::{FetchError, Fetched, Reason, Retry, Settings, Wanted};
 use crate::image::{Child, Image};
 use crate::reference::Reference;
@@ -98,9 +98,8 @@ impl Client {
         let shown = keyring.shown(&address.registry, &address.repository).await;
         let same = Same::new(wanted, &shown.credentials);
         let work = async || {
-            let budget = Budget::new(self.total_timeout);
-            let ask = Ask { address: &address, insecure: wanted.insecure, shown: &shown, budget: &budget };
-            self.fetch_alone(ask, wanted).await
+            let session = Session::new(shown, self.total_timeout);
+            self.fetch_alone(Ask { address: &address, insecure: wanted.insecure, session: &session }, wanted).await
         };
         self.flights.share(same, work).await
     }
@@ -112,8 +111,8 @@ impl Client {
     pub async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         let address = self.address(repository)?;
         let shown = keyring.shown(&address.registry, &address.repository).await;
-        let budget = Budget::new(self.total_timeout);
-        self.tags_alone(Ask { address: &address, insecure, shown: &shown, budget: &budget }).await
+        let session = Session::new(shown, self.total_timeout);
+        self.tags_alone(Ask { address: &address, insecure, session: &session }).await
     }
 
     fn address(&self, reference: &str) -> Result<Address, FetchError> {
@@ -182,7 +181,7 @@ impl Client {
     /// The digest behind a tag, if the registry says it without sending the manifest.
     async fn head(&self, ask: Ask<'_>) -> Result<Option<String>, FetchError> {
         let path = format!("manifests/{}", ask.address.version);
-        let wish = Wish { method: &Method::HEAD, path: &path, accept: manifest::ACCEPT, limit: 0 };
+        let wish = Wish { method: &Method::HEAD, path: &path, accept: manifest::ACCEPT, limit: MANIFEST_MAX };
         let answer = self.transport.send(ask, wish).await?;
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
             return Ok(None);

@@ -105,7 +105,9 @@ impl Connections {
             }
         }
         let builder = || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            let builder = if settings.environment_proxies { builder } else { builder.no_proxy() };
+            builder
                 .user_agent(concat!("pinstream/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
                 .connect_timeout(settings.connect_timeout)
@@ -177,6 +179,9 @@ impl Connections {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         let mut permit = None;
+        if response.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(Failure::Large(limit));
+        }
         while let Some(chunk) = response.chunk().await? {
             let size = body.len() + chunk.len();
             if size > limit {

@@ -68,7 +68,7 @@ impl DockerConfig {
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await.map_err(io::Error::other);
         let bytes = match read.flatten() {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Keyring::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Keyring::default().of_user()),
             Err(error) => return Err(DockerConfigError::Unreadable(self.path.clone(), error)),
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl DockerConfig {
 
     fn parse(&self, bytes: &[u8]) -> Result<Keyring, DockerConfigError> {
         let form = |error| DockerConfigError::Form(self.path.clone(), error);
-        let mut keyring = Keyring::from_docker_config_json(bytes).map_err(form)?;
+        let mut keyring = Keyring::from_docker_config_json(bytes).map_err(form)?.of_user();
         let named: Named = serde_json::from_slice(bytes).map_err(|_| form(KeyringError::Form))?;
         let mut helpers: BTreeMap<String, Arc<Helper>> = BTreeMap::new();
         let mut helper = |name: &str| {
@@ -183,6 +183,8 @@ mod tests {
         let trouble = shown(&config, "token.example").await.trouble.unwrap();
         assert!(trouble.contains("docker-credential-missing cannot be run"), "{trouble}");
         assert_eq!(asked(&folder), "get quay.io\n");
+        let advice = shown(&config, "token.example").await.advice("token.example");
+        assert!(advice.starts_with("log in with: docker login token.example; "), "{advice}");
     }
 
     #[tokio::test]

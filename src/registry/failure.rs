@@ -14,6 +14,8 @@ const TLS_WORDS: [&str; 6] = ["certificate", "HandshakeFailure", "InvalidContent
 pub(super) enum Failure {
     /// Nothing was reached, or the connection broke.
     Broken(String),
+    /// The answer broke off.
+    Cut(String),
     /// No TLS could be agreed on.
     Handshake(String),
     /// It took too long.
@@ -34,6 +36,9 @@ impl Failure {
             Self::Broken(cause) => {
                 later(Reason::ServiceUnavailable, format!("{who} {host} cannot be reached: {cause}"))
             }
+            Self::Cut(cause) => {
+                later(Reason::ServiceUnavailable, format!("{who} {host} broke off its answer: {cause}"))
+            }
             Self::Handshake(cause) => later(
                 Reason::ServiceUnavailable,
                 format!(
@@ -45,10 +50,11 @@ impl Failure {
                 later(Reason::Invalid, format!("{who} {host} answers with more than {} KiB", limit >> 10))
             }
             Self::Refused(cause) => later(Reason::InternalError, format!("{who} {host} {cause}")),
+            // Without the time, which would make another condition of each try.
             Self::Limited(wait) => FetchError::new(
                 Reason::TooManyRequests,
                 Retry::After(wait),
-                format!("{who} {host} wants no requests for {} s", wait.as_secs()),
+                format!("{who} {host} wants fewer requests, and is asked again when it allows that"),
             ),
         }
     }
@@ -65,12 +71,14 @@ impl From<reqwest::Error> for Failure {
             source = cause.source();
         }
         if text.is_empty() {
-            text.push_str(if error.is_timeout() { "time is up" } else { "the answer broke off" });
+            text.push_str(if error.is_timeout() { "time is up" } else { "it ended too early" });
         }
         if error.is_timeout() {
             Self::Slow(text)
         } else if error.is_connect() && TLS_WORDS.iter().any(|word| text.contains(word)) {
             Self::Handshake(text)
+        } else if error.is_body() || error.is_decode() {
+            Self::Cut(text)
         } else {
             Self::Broken(text)
         }

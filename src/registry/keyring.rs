@@ -22,6 +22,8 @@ pub struct Keyring {
     entries: Vec<Entry>,
     /// Those of a single registry first.
     helpers: Vec<Keeper>,
+    /// It is that of the user of this machine, and no namespace's.
+    is_of_user: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ pub(super) struct Shown {
     pub(super) credentials: Vec<Credential>,
     /// Why a program that may have more gives none.
     pub(super) trouble: Option<String>,
+    is_of_user: bool,
 }
 
 /// What is shown to a registry. Its secret is not printed.
@@ -123,6 +126,11 @@ impl Keyring {
         self.sort();
     }
 
+    /// It is that of the user of this machine, who logs in to registries.
+    pub(super) fn of_user(self) -> Self {
+        Self { is_of_user: true, ..self }
+    }
+
     /// Adds a program that keeps credentials for a registry, or for all for which no other does. `logins` are the
     /// registries that it may know, as they were written at the login.
     pub(super) fn add_helper(&mut self, registry: Option<&str>, helper: Arc<Helper>, logins: &[String]) {
@@ -147,7 +155,7 @@ impl Keyring {
     /// The credentials for a repository of a registry; a program that may have some is asked for them.
     pub(super) async fn shown(&self, registry: &str, repository: &str) -> Shown {
         let registry = if is_hub(registry) { HUB } else { registry };
-        let mut shown = Shown::default();
+        let mut shown = Shown { is_of_user: self.is_of_user, ..Shown::default() };
         let keeps = |keeper: &&Keeper| keeper.registry.as_deref().is_none_or(|kept| kept == registry);
         if let Some(keeper) = self.helpers.iter().find(keeps) {
             match keeper.helper.get(keeper.login(registry)).await {
@@ -170,6 +178,18 @@ impl Keyring {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.helpers.is_empty()
+    }
+}
+
+impl Shown {
+    /// What to do about a registry that wants other credentials.
+    pub(super) fn advice(&self, registry: &str) -> String {
+        let advice = if self.is_of_user {
+            format!("log in with: docker login {registry}")
+        } else {
+            format!("put a pull secret for {registry} into the namespace")
+        };
+        self.trouble.as_ref().map_or_else(|| advice.clone(), |trouble| format!("{advice}; {trouble}"))
     }
 }
 
@@ -318,6 +338,12 @@ mod tests {
     #[case(r#"{"auths": {"a": {"auth": "YQ=="}}}"#, KeyringError::Auth)]
     fn broken_secret_says_so_and_nothing_of_its_content(#[case] json: &str, #[case] expected: KeyringError) {
         assert_eq!(Keyring::from_docker_config_json(json.as_bytes()).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn secret_makes_no_program_run() {
+        let config = json!({"auths": {}, "credsStore": "evil", "credHelpers": {"quay.io": "evil"}});
+        assert!(Keyring::from_docker_config_json(config.to_string().as_bytes()).unwrap().is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +21,21 @@ use super::{FetchError, Reason, Retry, Settings};
 
 /// How often a request is sent that fails for a reason that passes.
 const ATTEMPTS: u32 = 3;
-/// The first wait between them.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
 
 /// Whom to ask, and for whom.
 #[derive(Clone, Copy)]
 pub(super) struct Ask<'a> {
     pub(super) address: &'a Address,
     pub(super) insecure: bool,
-    pub(super) shown: &'a Shown,
-    pub(super) budget: &'a Budget,
+    pub(super) session: &'a Session,
+}
+
+/// What the requests for one image have in common.
+pub(super) struct Session {
+    pub(super) shown: Shown,
+    pub(super) budget: Budget,
+    /// Which of the credentials was accepted last; the one behind the last means none.
+    accepted: AtomicUsize,
 }
 
 /// What is asked for.
@@ -49,7 +55,14 @@ pub(super) struct Transport {
     tokens: Tokens,
     /// Insecure registries that speak plain HTTP.
     plain: Mutex<HashSet<String>>,
+    retry_wait: Duration,
     random: RandomState,
+}
+
+impl Session {
+    pub(super) fn new(shown: Shown, whole: Duration) -> Self {
+        Self { shown, budget: Budget::new(whole), accepted: AtomicUsize::new(0) }
+    }
 }
 
 impl Transport {
@@ -59,16 +72,21 @@ impl Transport {
             connections: Connections::new(settings, requests)?,
             tokens: Tokens::new(),
             plain: Mutex::default(),
+            retry_wait: settings.retry_wait,
             random: RandomState::new(),
         })
     }
 
-    /// Sends a request with the best credentials that are accepted, without any last, and reads the answer.
+    /// Sends a request with the best credentials that are accepted, without any last, and reads the answer. What was
+    /// accepted before comes first, so that nobody is shown again and again what was refused.
     pub(super) async fn send(&self, ask: Ask<'_>, wish: Wish<'_>) -> Result<Answer, FetchError> {
+        let credentials = &ask.session.shown.credentials;
+        let first = ask.session.accepted.load(Ordering::Relaxed);
         let mut refused = None;
-        for credential in ask.shown.credentials.iter().map(Some).chain([None]) {
-            let answer = self.send_as(ask, wish, credential).await?;
+        for index in (first..=credentials.len()).chain(0..first) {
+            let answer = self.send_as(ask, wish, credentials.get(index)).await?;
             if !is_refusal(&answer) {
+                ask.session.accepted.store(index, Ordering::Relaxed);
                 return Ok(answer);
             }
             refused.get_or_insert(answer);
@@ -115,13 +133,13 @@ impl Transport {
             let sent = self.over_any_scheme(ask, wish, authorization).await;
             let passes = match &sent {
                 Ok(answer) => matches!(answer.status.as_u16(), 500 | 502 | 503 | 504) && answer.limited().is_none(),
-                Err(failure) => matches!(failure, Failure::Broken(_)),
+                Err(failure) => matches!(failure, Failure::Broken(_) | Failure::Cut(_)),
             };
             if !passes || attempt == ATTEMPTS {
                 return sent.map_err(|failure| failure.told(&ask.address.host, "the registry"));
             }
             let share = u32::try_from(self.random.hash_one(Instant::now()) % 1000).unwrap_or_default();
-            tokio::time::sleep(RETRY_FIRST * 2_u32.pow(attempt - 1) * (500 + share) / 1000).await;
+            tokio::time::sleep(self.retry_wait * 2_u32.pow(attempt - 1) * (500 + share) / 1000).await;
             attempt += 1;
         }
     }
@@ -168,7 +186,7 @@ impl Transport {
             limit: wish.limit,
             insecure: ask.insecure,
         };
-        self.connections.exchange(request, ask.budget).await
+        self.connections.exchange(request, &ask.session.budget).await
     }
 
     fn plain(&self) -> MutexGuard<'_, HashSet<String>> {

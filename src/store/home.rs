@@ -74,6 +74,9 @@ pub trait Home: Send + Sync + 'static {
     /// The credentials with which images of this namespace are imported, and no other namespace's.
     fn keyring(&self, namespace: &str) -> impl Future<Output = Result<Keyring, HomeError>> + Send;
 
+    /// A registry refused the credentials of this namespace: they are to be read anew soon.
+    fn keyring_was_refused(&self, _namespace: &str) {}
+
     /// Digests of images that run in the namespace, as far as that can be told.
     fn images_in_use(&self, namespace: &str) -> impl Future<Output = BTreeSet<String>> + Send;
 

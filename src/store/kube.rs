@@ -16,7 +16,7 @@ mod workloads;
 
 pub use client::{Access, ConnectError, connect};
 pub use feed::Feed;
-pub use garbage::keep_clean;
+pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
 pub use published::Published;
 pub use watch::{Preference, Watched, is_openshift};

@@ -336,7 +336,7 @@ impl Spec {
     /// The tag of that name.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&SpecTag> {
-        self.tags.iter().find(|tag| tag.name == name)
+        named(&self.tags, name)
     }
 }
 
@@ -344,7 +344,7 @@ impl Status {
     /// The history of that tag.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&TagEvents> {
-        self.tags.iter().find(|events| events.tag == name)
+        named(&self.tags, name)
     }
 }
 
@@ -376,6 +376,14 @@ impl Named for SpecTag {
 impl Named for TagEvents {
     fn name(&self) -> &str {
         &self.tag
+    }
+}
+
+/// The one of that name. They are in order where they were read; who adds some need not keep it.
+fn named<'a, T: Named>(tags: &'a [T], name: &str) -> Option<&'a T> {
+    match tags.binary_search_by(|tag| tag.name().cmp(name)) {
+        Ok(at) => tags.get(at),
+        Err(_) => tags.iter().find(|tag| tag.name() == name),
     }
 }
 
@@ -439,6 +447,16 @@ mod tests {
         .unwrap();
         let tags: Vec<_> = stream.spec.tags.iter().map(|tag| (tag.name.as_str(), tag.generation)).collect();
         assert_eq!(tags, [("10", None), ("B", None), ("b", Some(2))]);
+    }
+
+    #[test]
+    fn tags_are_found_in_whatever_order() {
+        let tag = |name: &str| SpecTag { name: name.to_owned(), ..SpecTag::default() };
+        for names in [["1", "2", "3"], ["3", "1", "2"], ["2", "3", "1"]] {
+            let spec = Spec { tags: names.map(tag).to_vec(), ..Spec::default() };
+            assert!(names.iter().all(|name| spec.tag(name).is_some_and(|tag| tag.name == *name)), "{names:?}");
+            assert_eq!(spec.tag("4"), None);
+        }
     }
 
     #[test]

@@ -37,8 +37,10 @@ fn register(plane: &ControlPlane, namespace: &Namespace, values: &[&str]) {
     plane.admin().kubectl(&["label", "namespace", &namespace.name, &label]).ok();
     let name = plane.unique("pinstream");
     let selector = format!("webhook.namespaceSelector.matchLabels.{label}");
+    let streams = format!("webhook.imageStreams.namespaceSelector.matchLabels.{label}");
     let common =
-        [&*selector, "webhook.failurePolicy=Fail", "webhook.url=https://127.0.0.1:1", "podTemplates=true"].join(",");
+        [&*selector, &streams, "webhook.failurePolicy=Fail", "webhook.url=https://127.0.0.1:1", "podTemplates=true"]
+            .join(",");
     let arguments = ["template", &name, CHART, "--show-only=templates/webhookconfiguration.yaml", "--set", &common];
     let rendered = plane.admin().helm(&[&arguments[..], values].concat()).ok();
     plane.admin().kubectl_with_stdin(&["create", "--filename=-"], &rendered).ok();

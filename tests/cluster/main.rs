@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod availability_tests;
+mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
@@ -13,15 +14,26 @@ mod condition_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
+mod directory_tests;
+mod gate;
+mod import_bench;
+mod import_crash_tests;
+mod import_leader_tests;
+mod import_registry_tests;
+mod import_release_tests;
+mod import_tests;
+mod importing;
 mod latency_bench;
 mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
+mod registry;
 mod release;
 mod release_tests;
 mod rotation_tests;
 mod service;
+mod stream_writes_tests;
 mod streams_tests;
 mod tools;
 mod user;
@@ -35,16 +47,20 @@ use std::sync::{Arc, OnceLock};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::control_plane::ControlPlane;
+use crate::importing::Importing;
 use crate::tools::Tools;
 
-/// A test by its name.
-pub type Test = (&'static str, fn(&ControlPlane));
+/// A test by its name, and on what it runs.
+pub type Test<On = ControlPlane> = (&'static str, fn(&On));
 
-/// The tests of a module by their names.
+/// The tests of a module by their names. They run on the control plane that is shared, or on what stands before them.
 #[macro_export]
 macro_rules! tests {
+    ($on:ty: $($name:ident),+ $(,)?) => {
+        pub const TESTS: &[$crate::Test<$on>] = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),+];
+    };
     ($($name:ident),+ $(,)?) => {
-        pub const TESTS: &[$crate::Test] = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),+];
+        $crate::tests![$crate::control_plane::ControlPlane: $($name),+];
     };
 }
 
@@ -63,37 +79,60 @@ fn main() -> ExitCode {
         }
     };
     if arguments.bench {
-        let plane = ControlPlane::start(&tools).unwrap();
-        latency_bench::pod_creation(&plane);
+        bench(&tools, arguments.filter.as_deref().unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    let shared = Arc::new(Shared { tools, plane: OnceLock::new() });
+    let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
+    let importing = [directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS].concat();
     let tests = [
         chart_tests::TESTS,
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
         streams_tests::TESTS,
+        stream_writes_tests::TESTS,
         release_tests::TESTS,
         workload_tests::TESTS,
+        import_crash_tests::TESTS,
+        import_leader_tests::TESTS,
+        import_release_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
     ]
     .concat();
-    let trials = tests.into_iter().map(|(name, test)| {
-        let shared = Arc::clone(&shared);
-        let name = name.split_once("::").map_or(name, |(_, name)| name);
-        Trial::test(name, move || {
-            test(shared.plane()?);
-            Ok(())
-        })
-    });
+    let importing = importing.into_iter().map(|test| trial(&shared, test, Shared::importing));
+    let trials = importing.chain(tests.into_iter().map(|test| trial(&shared, test, Shared::plane)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if let Some(Ok(plane)) = Arc::into_inner(shared).and_then(|shared| shared.plane.into_inner()) {
-        eprintln!("the control plane was ready after {:.1} s", plane.start_up.as_secs_f64());
-        plane.end(conclusion.has_failed());
+    if let Some(shared) = Arc::into_inner(shared) {
+        let importing = shared.importing.into_inner().and_then(Result::ok).map(|importing| importing.plane);
+        for plane in shared.plane.into_inner().and_then(Result::ok).into_iter().chain(importing) {
+            eprintln!("the control plane was ready after {:.1} s", plane.start_up.as_secs_f64());
+            plane.end(conclusion.has_failed());
+        }
     }
     conclusion.exit_code()
+}
+
+/// A test that is given what it runs on.
+fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shared) -> Result<&On, String>) -> Trial {
+    let shared = Arc::clone(shared);
+    let name = name.split_once("::").map_or(name, |(_, name)| name);
+    Trial::test(name, move || {
+        test(on(&shared)?);
+        Ok(())
+    })
+}
+
+/// Runs the benches whose names contain that, each on a control plane of its own.
+fn bench(tools: &Tools, filter: &str) {
+    let benches: [Test; 3] = [
+        ("pod_creation", latency_bench::pod_creation),
+        ("import", import_bench::import),
+        ("schedule", import_bench::schedule),
+    ];
+    for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {
+        bench(&ControlPlane::start(tools).unwrap());
+    }
 }
 
 fn failure(reason: &str) -> ExitCode {
@@ -101,14 +140,19 @@ fn failure(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The control plane, started when the first test asks for it.
+/// What tests run on, started when the first test asks for it.
 struct Shared {
     tools: Tools,
     plane: OnceLock<Result<ControlPlane, String>>,
+    importing: OnceLock<Result<Importing, String>>,
 }
 
 impl Shared {
     fn plane(&self) -> Result<&ControlPlane, String> {
         self.plane.get_or_init(|| ControlPlane::start(&self.tools)).as_ref().map_err(Clone::clone)
+    }
+
+    fn importing(&self) -> Result<&Importing, String> {
+        self.importing.get_or_init(|| Importing::start(&self.tools)).as_ref().map_err(Clone::clone)
     }
 }

@@ -2,11 +2,13 @@
 //! ServiceAccount of each Pod, and tells the API server how it goes, as a kubelet would.
 //!
 //! Three things differ, because all run on one machine without containers: ports are free ones, paths of mounts are
-//! folders of the test, and the ServiceAccount's token comes by a kubeconfig.
+//! folders of the test, and the ServiceAccount's token comes by a kubeconfig. The Service leads to webhooks only, as its
+//! selector says.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -38,7 +40,7 @@ pub struct Node {
 /// What the node tells tests.
 #[derive(Default)]
 pub struct Seen {
-    /// Admin ports of the processes that are ready.
+    /// Admin ports of the webhooks that are ready.
     admin_ports: Mutex<Vec<u16>>,
     /// Processes that ended without being told to.
     failures: AtomicUsize,
@@ -51,7 +53,7 @@ impl Seen {
         self.admin_ports.lock().unwrap().clone()
     }
 
-    /// The value of one line of the metrics of a replica that is ready.
+    /// The value of one line of the metrics of a webhook that is ready.
     pub fn metric(&self, line: &str) -> Option<f64> {
         pinstream::metric(*self.admin_ports().first()?, line)
     }
@@ -119,6 +121,7 @@ struct Kubelet {
 /// A Pod's process.
 struct Running {
     process: Process,
+    is_webhook: bool,
     port: u16,
     admin_port: u16,
     /// As the API server was told last.
@@ -177,15 +180,28 @@ impl Kubelet {
             } else if !pod["metadata"]["deletionTimestamp"].is_null() {
                 self.stop(&name);
             } else if let Some(running) = self.running.get_mut(&name) {
-                if running.process.has_ended() {
-                    self.seen.failures.fetch_add(1, Ordering::Relaxed);
+                if let Some(status) = running.process.ended() {
                     self.running.remove(&name);
+                    self.after(pod, status);
                 }
-            } else if let Some(running) = self.start(pod) {
+            } else if !is_over(pod)
+                && let Some(running) = self.start(pod)
+            {
                 self.running.insert(name, running);
             }
         }
         self.probe();
+    }
+
+    /// A process ended by itself. One that is not to be started again was a task, and its Pod is over.
+    fn after(&self, pod: &Value, status: ExitStatus) {
+        if pod["spec"]["restartPolicy"] != "Never" {
+            self.seen.failures.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let path = format!("{}/{}/status", self.pods(), pod["metadata"]["name"].as_str().unwrap());
+        let phase = if status.success() { "Succeeded" } else { "Failed" };
+        let _ = self.admin.ask(&Method::PATCH, &path, Some(&json!({"status": {"phase": phase}})));
     }
 
     fn bind(&self, name: &str) {
@@ -223,7 +239,7 @@ impl Kubelet {
         self.seen.logs.lock().unwrap().push(log.clone());
         let [port, admin_port] = free_ports();
         let written: Vec<&str> = array(&container["args"]).map(|argument| argument.as_str().unwrap()).collect();
-        assert_eq!(written[0], "webhook");
+        let is_webhook = written[0] == "webhook";
         let arguments: Vec<String> = written
             .iter()
             .map(|argument| match argument.split_once('=') {
@@ -240,7 +256,7 @@ impl Kubelet {
             .collect();
         let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
         let process = Process::start(program, &arguments, &environment, &folder, &log);
-        Some(Running { process, port, admin_port, is_ready: false, is_told_to_end: false })
+        Some(Running { process, is_webhook, port, admin_port, is_ready: false, is_told_to_end: false })
     }
 
     /// Writes the Secrets that a container mounts into folders; gives back which folder stands for which path.
@@ -276,10 +292,15 @@ impl Kubelet {
                 running.is_ready = if told.is_ok_and(|answer| answer.status == 200) { is_ready } else { !is_ready };
             }
         }
-        let ready = || self.running.values().filter(|running| running.is_ready && !running.is_told_to_end);
+        let serves = |running: &&Running| running.is_webhook && running.is_ready && !running.is_told_to_end;
+        let ready = || self.running.values().filter(serves);
         self.service.lead_to(ready().map(|running| running.port).collect());
         *self.seen.admin_ports.lock().unwrap() = ready().map(|running| running.admin_port).collect();
     }
+}
+
+fn is_over(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase)
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {

@@ -86,6 +86,13 @@ impl Pinstream {
         metric(self.admin_port, line)
     }
 
+    /// The most memory that it had, in bytes.
+    pub fn peak_memory(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id().as_raw_pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+        peak.parse::<f64>().unwrap() * 1024.0
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -83,7 +83,16 @@ impl Process {
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.ended().is_some()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// What it said so far.
@@ -93,7 +102,7 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn ask_to_end(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        rustix::process::kill_process(self.id(), Signal::TERM).unwrap();
     }
 
     /// Asks it to end, and waits until it has.

@@ -1,11 +1,10 @@
 //! A real registry on a free loopback port, open or with TLS, passwords or tokens, and tiny images to push into it.
 
-use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,9 +52,10 @@ pub struct Registry {
     pub host: String,
     /// The CA to trust, if it has TLS.
     pub ca: Option<PathBuf>,
-    guard: Guard,
-    start: Box<dyn Fn() -> Process>,
-    process: RefCell<Option<Process>>,
+    /// What it asks of those who come.
+    pub guard: Guard,
+    start: Box<dyn Fn() -> Process + Send + Sync>,
+    process: Mutex<Option<Process>>,
     client: Client,
     tokens: Option<Arc<TokenServer>>,
 }
@@ -100,7 +100,7 @@ impl Registry {
             ca: authority.map(|authority| authority.file),
             guard,
             start: Box::new(start),
-            process: RefCell::new(None),
+            process: Mutex::new(None),
             client: client.build().unwrap(),
             tokens,
         };
@@ -108,14 +108,20 @@ impl Registry {
         registry
     }
 
+    /// A tag of a stream that comes from `REPOSITORY:TAG` here.
+    pub fn spec_tag(&self, name: &str, image: &str) -> Value {
+        json!({"name": name, "from": {"kind": "DockerImage", "name": format!("{}/{image}", self.host)},
+            "importPolicy": {"insecure": self.guard != Guard::Tls}})
+    }
+
     /// Ends it, as an outage would; what is in it stays.
     pub fn stop(&self) {
-        drop(self.process.borrow_mut().take());
+        drop(self.process.lock().unwrap().take());
     }
 
     /// Starts it again at the same address.
     pub fn start_again(&self) {
-        *self.process.borrow_mut() = Some((self.start)());
+        *self.process.lock().unwrap() = Some((self.start)());
         let is_up = || self.client.get(self.url("")).send().is_ok();
         eventually("the registry answers", is_up);
     }

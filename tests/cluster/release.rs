@@ -57,7 +57,7 @@ impl<'plane> Release<'plane> {
         if values["crds"]["install"] != true {
             install_custom_resource(plane);
         }
-        let namespace = plane.namespace();
+        let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/enforce": "restricted"}));
         prepare(&namespace);
         let name = plane.unique("pinstream");
         let service = Service::start();
@@ -66,7 +66,10 @@ impl<'plane> Release<'plane> {
         let file = plane.folder("release").join("values.yaml");
         let mut all = json!({
             "crds": {"install": false}, "rbac": {"aggregateRoles": false}, "fullnameOverride": name,
-            "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}}},
+            "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}},
+                "imageStreams": {"namespaceSelector": {"matchLabels": {LABEL: name}}}},
+            // It would import the streams of every test.
+            "controller": {"enabled": false},
         });
         if reach == Reach::Url {
             all["webhook"]["url"] = format!("https://localhost:{}", service.port).into();
@@ -162,13 +165,14 @@ fn example_streams() -> String {
     texts.join("\n---\n").replace("image.openshift.io/v1", "pinstream.dev/v1").replace("  namespace: demo\n", "")
 }
 
-/// Installs the custom resource, as `pinstream crd` prints it.
+/// Installs the custom resources, as `pinstream crd` prints them.
 pub fn install_custom_resource(plane: &ControlPlane) {
     let printed = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream")).arg("crd").assert().success();
     let manifest = String::from_utf8(printed.get_output().stdout.clone()).unwrap();
     let admin = plane.admin();
     admin.kubectl_with_stdin(&["apply", "--server-side", "--force-conflicts", "--filename=-"], &manifest).ok();
-    admin.kubectl(&["wait", "--for=condition=Established", "crd/imagestreams.pinstream.dev"]).ok();
+    let both = ["crd/imagestreams.pinstream.dev", "crd/images.pinstream.dev"];
+    admin.kubectl(&[&["wait", "--for=condition=Established"], &both[..]].concat()).ok();
 }
 
 /// Adds values; objects are merged, anything else is replaced.

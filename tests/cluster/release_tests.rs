@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::cert_manager;
+use crate::chart::define_foreign;
 use crate::control_plane::ControlPlane;
 use crate::release::{PINNED, Reach, Release, image_of_pod};
 use crate::waiting::eventually;
@@ -9,9 +11,11 @@ use crate::waiting::eventually;
 crate::tests![
     a_release_is_upgraded_rolled_back_and_uninstalled,
     a_secret_of_the_user_is_served,
+    a_certificate_of_cert_manager_is_served,
     replicas_agree_on_one_authority,
     the_service_account_may_do_what_it_must_and_no_more,
     excluded_namespaces_are_left_alone,
+    image_streams_are_completed_and_refused,
 ];
 
 fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
@@ -22,6 +26,8 @@ fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
     let configuration = || admin.get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
     let (made, announced) = (secret(), configuration()[0]["clientConfig"]["caBundle"].clone());
     assert!(made["ca.key"].is_string() && announced == made["ca.crt"]);
+    let tested = release.namespace.helm(&["test", &release.name, "--timeout=90s"]).ok();
+    assert!(tested.contains("Phase:          Succeeded"), "{tested}");
 
     // Neither takes away what Pinstream wrote into the release's objects.
     release.helm("upgrade", &["--set=webhook.timeoutSeconds=5,replicas=1", "--wait", "--timeout=90s"]).ok();
@@ -62,6 +68,23 @@ fn a_secret_of_the_user_is_served(plane: &ControlPlane) {
     let account = plane.service_account(&release.namespace.name, &release.name);
     account.kubectl(&["get", "secret", "own"]).refused();
     account.kubectl(&["get", "mutatingwebhookconfiguration", &release.name]).refused();
+}
+
+fn a_certificate_of_cert_manager_is_served(plane: &ControlPlane) {
+    define_foreign(plane.admin());
+    let folder = plane.folder("cert-manager");
+    let mut issuing = None;
+    let values = json!({"certificates": {"mode": "cert-manager"}});
+    let release = Release::install_prepared(plane, Reach::Url, &values, |namespace| {
+        issuing = Some(cert_manager::issue(namespace, &folder));
+    });
+    issuing.unwrap().join().unwrap();
+    let namespace = release.working_namespace(&json!({}));
+    let injected = release.bundles();
+    release.helm("upgrade", &["--set=webhook.timeoutSeconds=5", "--wait", "--timeout=90s"]).ok();
+    assert_eq!(release.bundles(), injected);
+    assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), PINNED);
+    assert_eq!(release.seen().failures(), 0);
 }
 
 fn replicas_agree_on_one_authority(plane: &ControlPlane) {
@@ -119,6 +142,8 @@ fn excluded_namespaces_are_left_alone(plane: &ControlPlane) {
     let release = Release::install(&plane, Reach::Service, &values);
     release.working_namespace(&json!({}));
     let names = ["kube-system", "kube-node-lease", release.namespace.name.as_str()];
+    // The Pods that are tried below are not restricted.
+    plane.admin().kubectl(&["label", "namespace", names[2], "pod-security.kubernetes.io/enforce-"]).ok();
     for name in names {
         let namespace = plane.admin().at_home_in(name);
         Release::add_streams(&namespace);
@@ -130,4 +155,29 @@ fn excluded_namespaces_are_left_alone(plane: &ControlPlane) {
         eventually("there is a ServiceAccount", || namespace.kubectl(&["get", "serviceaccount", "default"]).is_success);
         assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), "keycloak:20.0", "{name}");
     }
+}
+
+fn image_streams_are_completed_and_refused(plane: &ControlPlane) {
+    let values = json!({"controller": {"importMode": "Legacy", "registries": {"block": ["blocked.example"]}}});
+    let release = Release::install(plane, Reach::Service, &values);
+    let namespace = release.working_namespace(&json!({}));
+    let webhooks = plane.admin().get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
+    let bundles = webhooks.as_array().unwrap().iter().map(|webhook| &webhook["clientConfig"]["caBundle"]);
+    let bundles: Vec<_> = bundles.collect();
+    assert!(
+        bundles.len() == 3 && bundles.iter().all(|bundle| bundle.is_string() && *bundle == bundles[0]),
+        "{webhooks}"
+    );
+
+    let stream = |name: &str, image: &str| {
+        let tags = json!([{"name": "1", "from": {"kind": "DockerImage", "name": image}}]);
+        json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream", "metadata": {"name": name}, "spec": {"tags": tags}})
+            .to_string()
+    };
+    let create = ["create", "--filename=-"];
+    namespace.kubectl_with_stdin(&create, &stream("app", "quay.io/a:1")).ok();
+    let tag = namespace.get(&["imagestream", "app"])["spec"]["tags"][0].clone();
+    assert_eq!((&tag["generation"], &tag["importPolicy"]["importMode"]), (&json!(1), &json!("Legacy")));
+    let complaint = namespace.kubectl_with_stdin(&create, &stream("other", "blocked.example/a:1")).refused();
+    assert!(complaint.contains("Forbidden: images may not be imported from blocked.example"), "{complaint}");
 }

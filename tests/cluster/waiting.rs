@@ -41,17 +41,26 @@ impl<T, E: Display> Condition for Result<T, E> {
 
 /// Asks until the condition holds, and gives back what it found. Panics with the last reason when it takes too long.
 pub fn eventually<C: Condition>(what: &str, condition: impl FnMut() -> C) -> C::Value {
-    try_eventually(what, condition).unwrap_or_else(|reason| panic!("{reason}"))
+    eventually_within(PATIENCE, what, condition)
+}
+
+/// Like [`eventually`], for what takes longer even on a machine that is not busy.
+pub fn eventually_within<C: Condition>(limit: Duration, what: &str, condition: impl FnMut() -> C) -> C::Value {
+    wait(limit, what, condition).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 /// Like [`eventually`], with the reason as an error.
-pub fn try_eventually<C: Condition>(what: &str, mut condition: impl FnMut() -> C) -> Result<C::Value, String> {
+pub fn try_eventually<C: Condition>(what: &str, condition: impl FnMut() -> C) -> Result<C::Value, String> {
+    wait(PATIENCE, what, condition)
+}
+
+fn wait<C: Condition>(limit: Duration, what: &str, mut condition: impl FnMut() -> C) -> Result<C::Value, String> {
     let started = Instant::now();
     loop {
         match condition().outcome() {
             Ok(value) => return Ok(value),
-            Err(reason) if started.elapsed() > PATIENCE => {
-                return Err(format!("not within {} s: {what} ({reason})", PATIENCE.as_secs()));
+            Err(reason) if started.elapsed() > limit => {
+                return Err(format!("not within {} s: {what} ({reason})", limit.as_secs()));
             }
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::chart::CHART;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::user::User;
 
@@ -55,6 +56,25 @@ impl<'plane> Webhook<'plane> {
         });
         plane.admin().post(CONFIGURATIONS, &configuration).ok();
         Self { admin: plane.admin(), path: format!("{CONFIGURATIONS}/{name}") }
+    }
+
+    /// Has the webhooks of the chart called at a port of this machine, for one namespace.
+    pub fn register_chart(plane: &'plane ControlPlane, namespace: &Namespace, port: u16, ca: &Path) -> Self {
+        let (admin, name) = (plane.admin(), plane.unique("pinstream"));
+        let label = format!("test={}", namespace.name);
+        admin.kubectl(&["label", "namespace", &namespace.name, &label]).ok();
+        let values = [
+            "certificates.mode=secret,certificates.secret.name=unused".to_owned(),
+            format!("webhook.url=https://localhost:{port}"),
+            format!("webhook.namespaceSelector.matchLabels.{label}"),
+            format!("webhook.imageStreams.namespaceSelector.matchLabels.{label}"),
+        ]
+        .join(",");
+        let bundle = format!("--set-file=certificates.secret.caBundle={}", ca.display());
+        let template = "--show-only=templates/webhookconfiguration.yaml";
+        let rendered = admin.helm(&["template", &name, CHART, template, &bundle, "--set", &values]).ok();
+        admin.kubectl_with_stdin(&["create", "--filename=-"], &rendered).ok();
+        Self { admin, path: format!("{CONFIGURATIONS}/{name}") }
     }
 }
 

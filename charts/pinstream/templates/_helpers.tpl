@@ -32,9 +32,25 @@ app.kubernetes.io/part-of: pinstream
 {{- end }}
 {{- end }}
 
+{{- /* Image streams may be those of the custom resource, which are Pinstream's to complete and to import. */ -}}
+{{- define "pinstream.hasStreams" -}}
+{{- if has .Values.source (list "auto" "pinstream") }}true{{ end }}
+{{- end }}
+
 {{- /* The controller: there where it has something to import into. */ -}}
 {{- define "pinstream.hasController" -}}
-{{- if and .Values.controller.enabled (has .Values.source (list "auto" "pinstream")) }}true{{ end }}
+{{- if and .Values.controller.enabled (include "pinstream.hasStreams" .) }}true{{ end }}
+{{- end }}
+
+{{- /* What the webhook refuses and the controller does not ask: flags of both. */ -}}
+{{- define "pinstream.importFlags" -}}
+- --import-mode={{ .Values.controller.importMode }}
+{{- range .Values.controller.registries.allow }}
+- --registry-allow={{ . }}
+{{- end }}
+{{- range .Values.controller.registries.block }}
+- --registry-block={{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "pinstream.controllerName" -}}
@@ -109,4 +125,17 @@ app.kubernetes.io/component: controller
 {{- define "pinstream.listen" -}}
 {{- $address := index . 0 }}
 {{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ index . 1 | int }}
+{{- end }}
+
+{{- /* Constraints, each for the Pods with these labels unless it says for which. Takes [constraints, labels]. */ -}}
+{{- define "pinstream.topologySpread" -}}
+{{- $labels := index . 1 -}}
+{{- range index . 0 }}
+- {{ toYaml . | nindent 2 | trim }}
+  {{- if not .labelSelector }}
+  labelSelector:
+    matchLabels:
+      {{- $labels | nindent 6 }}
+  {{- end }}
+{{- end }}
 {{- end }}

@@ -19,7 +19,7 @@ const PAGE_SIZE: u32 = 200;
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_hours(1);
 /// An image may be this young and in no stream yet: it is written before the stream.
-const GRACE: Duration = Duration::from_hours(1);
+const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// What of an image matters here.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,7 +49,7 @@ struct Child {
 pub async fn keep_clean(client: Client) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match collect(&client, jiff::Timestamp::now(), GRACE).await {
+        match collect_images(&client, jiff::Timestamp::now()).await {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "images deleted that no stream refers to"),
             Err(error) => tracing::warn!(%error, "images that no stream refers to could not be deleted"),
@@ -57,8 +57,11 @@ pub async fn keep_clean(client: Client) {
     }
 }
 
-/// Deletes images that no stream refers to and that are older than `grace`. Gives their number.
-async fn collect(client: &Client, now: jiff::Timestamp, grace: Duration) -> kube::Result<usize> {
+/// Deletes images that no stream refers to and that are an hour old or more. Gives their number.
+///
+/// # Errors
+/// If the API server does not answer or refuses; what was deleted by then is gone.
+pub async fn collect_images(client: &Client, now: jiff::Timestamp) -> kube::Result<usize> {
     // The images first: one that comes meanwhile is not looked at.
     let images = Request::new(format!("/apis/{}/{IMAGES_PLURAL}", Served::Pinstream.api_version()));
     let mut known: Vec<Known> = Vec::new();
@@ -77,9 +80,8 @@ async fn collect(client: &Client, now: jiff::Timestamp, grace: Duration) -> kube
         .filter(|image| in_streams.contains(&image.metadata.name))
         .flat_map(|image| image.docker_image_manifests.iter().map(|child| Image::resource_name(&child.digest)))
         .collect();
-    let is_young = |image: &Known| {
-        image.metadata.creation_timestamp.is_none_or(|created| now.duration_since(created).unsigned_abs() < grace)
-    };
+    let is_young =
+        |image: &Known| image.metadata.creation_timestamp.is_none_or(|created| now.duration_since(created) < GRACE);
     let mut deleted = 0;
     for image in known {
         let name = &image.metadata.name;
@@ -94,8 +96,12 @@ async fn collect(client: &Client, now: jiff::Timestamp, grace: Duration) -> kube
             ..DeleteParams::default()
         };
         let request = images.delete(name, &params).map_err(kube::Error::BuildRequest)?;
-        client.request::<Value>(request).await?;
-        deleted += 1;
+        match client.request::<Value>(request).await {
+            Ok(_) => deleted += 1,
+            // Somebody else was faster, or it is there anew.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(deleted)
 }

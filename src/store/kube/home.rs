@@ -32,6 +32,8 @@ pub(super) const MANAGER: &str = "pinstream";
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long the pull secrets of a namespace are used before they are read again.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
+/// The same once a registry refused them: whoever adds the right one asks again at once.
+const SECRETS_REFUSED: Duration = Duration::from_secs(1);
 /// Objects asked for at a time.
 pub(super) const PAGE_SIZE: u32 = 500;
 /// Annotation of a Secret that is not to be used.
@@ -45,7 +47,7 @@ pub struct ClusterHome {
     served: Served,
     /// Writes are checked and answered, but nothing is stored.
     is_rehearsal: bool,
-    /// Pull secrets that were read lately, by namespace.
+    /// Pull secrets that were read lately, by namespace, and until when they are used.
     keyrings: Mutex<HashMap<String, (Instant, Keyring)>>,
 }
 
@@ -281,17 +283,24 @@ impl Home for ClusterHome {
     }
 
     async fn keyring(&self, namespace: &str) -> Result<Keyring, HomeError> {
+        let now = Instant::now();
         let fresh = |known: &HashMap<String, (Instant, Keyring)>| {
-            known.get(namespace).filter(|(read, _)| read.elapsed() < SECRETS_FRESH).map(|(_, keyring)| keyring.clone())
+            known.get(namespace).filter(|(until, _)| now < *until).map(|(_, keyring)| keyring.clone())
         };
         if let Some(keyring) = fresh(&self.keyrings.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(keyring);
         }
         let keyring = self.read_keyring(namespace).await?;
         let mut known = self.keyrings.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (read, _)| read.elapsed() < SECRETS_FRESH);
-        known.insert(namespace.to_owned(), (Instant::now(), keyring.clone()));
+        known.retain(|_, (until, _)| now < *until);
+        known.insert(namespace.to_owned(), (now + SECRETS_FRESH, keyring.clone()));
         Ok(keyring)
+    }
+
+    fn keyring_was_refused(&self, namespace: &str) {
+        if let Some((until, _)) = self.keyrings.lock().unwrap_or_else(PoisonError::into_inner).get_mut(namespace) {
+            *until = (*until).min(Instant::now() + SECRETS_REFUSED);
+        }
     }
 
     /// Images of running containers, by what their node says.
