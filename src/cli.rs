@@ -6,16 +6,24 @@ mod certs;
 mod controller;
 mod crd;
 mod create;
+mod delete;
 mod describe;
+mod edit;
 mod get;
 mod history;
 mod image_tag;
+mod import_image;
+mod imports;
 mod name;
 mod output;
+mod policy;
 mod process;
+mod rollback;
 mod selector;
 mod serve;
+mod set;
 mod table;
+mod tag;
 mod target;
 mod webhook;
 
@@ -42,6 +50,11 @@ enum Command {
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
+    Tag(Box<tag::Tag>),
+    ImportImage(Box<import_image::ImportImage>),
+    Delete(delete::Delete),
+    Set(set::Set),
+    Rollback(rollback::Rollback),
     Get(get::Get),
     Describe(describe::Describe),
     History(history::History),
@@ -61,6 +74,11 @@ impl Cli {
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),
+            Command::Tag(tag) => tag.run(),
+            Command::ImportImage(import) => import.run(),
+            Command::Delete(delete) => delete.run(),
+            Command::Set(set) => set.run(),
+            Command::Rollback(rollback) => rollback.run(),
             Command::Get(get) => get.run(),
             Command::Describe(describe) => describe.run(),
             Command::History(history) => history.run(),

@@ -3,18 +3,23 @@
 mod cluster;
 mod directory;
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use jiff::Timestamp;
 
 pub(super) use cluster::ClusterBackend;
 pub(super) use directory::DirectoryBackend;
 
+use super::edit;
 use super::target::{DryRun, Target, WaitArgs};
 use crate::config::RegistryArgs;
+use crate::controller::agenda::WHOLE_STREAM;
 use crate::controller::settle::Others;
 use crate::reference::Reference;
 use crate::registry::{Address, Registries};
 use crate::store::home::{Catalogue, Home as _, HomeError, Stored};
+use crate::store::kube::ClusterHome;
 use crate::stream::history::observed;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{self, Context};
@@ -22,6 +27,8 @@ use crate::stream::{ImageStream, Key, plan};
 
 /// How often a stream that others write to meanwhile is read again.
 const WRITES_MAX: usize = 10;
+/// The API group of OpenShift's own streams.
+const OPENSHIFT: &str = "image.openshift.io";
 
 /// What was asked for is not there: an answer and no failure, told apart by the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +84,25 @@ pub(super) trait Backend {
         Ok(stored.ok_or_else(|| no_stream(key))?)
     }
 
+    /// Takes a tag out of a stream, with its history. [`Miss`] if it is not there.
+    async fn remove_tag(&self, key: &Key, tag: &str) -> anyhow::Result<()> {
+        remove_from_stream(self, key, tag).await
+    }
+
+    /// The cluster, if it is one.
+    fn cluster(&self) -> Option<&ClusterHome> {
+        None
+    }
+
+    /// Writes are not even sent.
+    fn pretends(&self) -> bool {
+        match self.common().dry_run {
+            DryRun::None => false,
+            DryRun::Client => true,
+            DryRun::Server => self.writes_status(),
+        }
+    }
+
     /// Changes a stream, or makes it: `change` gets it as it is now, perhaps several times. Gives the stream as it is then,
     /// or would be.
     async fn change(
@@ -84,20 +110,34 @@ pub(super) trait Backend {
         key: &Key,
         change: impl Fn(Option<&ImageStream>) -> anyhow::Result<ImageStream>,
     ) -> anyhow::Result<ImageStream> {
+        self.change_with(key, change, |_| ()).await
+    }
+
+    /// Like [`Backend::change`], and `finish` may change the status of what was made of the stream.
+    async fn change_with(
+        &self,
+        key: &Key,
+        change: impl Fn(Option<&ImageStream>) -> anyhow::Result<ImageStream>,
+        finish: impl Fn(&mut ImageStream),
+    ) -> anyhow::Result<ImageStream> {
         for _ in 0..WRITES_MAX {
             let before = self.home().read(key).await?;
             let mut wanted = change(before.as_ref().map(|stored| &stored.stream))?;
             wanted.metadata.namespace = Some(key.namespace.to_string());
+            let asked = asked_again(&wanted);
             let mut after = self.written(wanted, before.as_ref()).await?;
             if let Some(before) = before.as_ref().filter(|_| !self.writes_status()) {
                 after.status = before.stream.status.clone();
             }
-            let is_pretended = match self.common().dry_run {
-                DryRun::None => false,
-                DryRun::Client => true,
-                DryRun::Server => self.writes_status(),
-            };
-            if is_pretended || before.as_ref().is_some_and(|before| before.stream == after) {
+            if self.common().dry_run != DryRun::Server {
+                finish(&mut after);
+            }
+            if self.common().group == OPENSHIFT {
+                // It counts for itself, and takes no other number than 0.
+                let tags = after.spec.tags.iter_mut().filter(|tag| asked.contains(&tag.name));
+                tags.for_each(|tag| tag.generation = Some(0));
+            }
+            if self.pretends() || before.as_ref().is_some_and(|before| before.stream == after) {
                 return Ok(after);
             }
             let written = match &before {
@@ -134,6 +174,27 @@ pub(super) trait Backend {
     }
 }
 
+/// Names of the tags that are to be imported again, changed or not.
+fn asked_again(stream: &ImageStream) -> BTreeSet<String> {
+    let asked = stream.spec.tags.iter().filter(|tag| tag.generation == Some(0));
+    asked.map(|tag| tag.name.clone()).collect()
+}
+
+/// Takes a tag out of spec and status of its stream.
+async fn remove_from_stream<B: Backend + ?Sized>(backend: &B, key: &Key, tag: &str) -> anyhow::Result<()> {
+    let without = |before: Option<&ImageStream>| {
+        let stream = before.ok_or_else(|| no_stream(key))?;
+        Ok(edit::without(stream, tag).ok_or_else(|| {
+            Miss(format!(
+                "there is no tag {}:{tag} in namespace {}; see: pinstream describe is {0}",
+                key.name, key.namespace
+            ))
+        })?)
+    };
+    backend.change_with(key, without, |stream| stream.status.tags.retain(|events| events.tag != tag)).await?;
+    Ok(())
+}
+
 /// The error of a stream that is not there.
 pub(super) fn no_stream(key: &Key) -> Miss {
     Miss(format!(
@@ -142,14 +203,16 @@ pub(super) fn no_stream(key: &Key) -> Miss {
     ))
 }
 
-/// Tags that were asked for and have not been imported yet.
+/// Tags that were asked for and have not been imported yet; [`WHOLE_STREAM`] for those that a repository will bring.
 pub(super) fn pending(stream: &ImageStream) -> Vec<String> {
     let is_pending = |tag: &&crate::stream::types::SpecTag| {
         tag.from.is_some()
             && (tag.generation.unwrap_or_default() > observed(stream.status.tag(&tag.name))
                 || plan::need(stream, tag) == Some(plan::Need::Asked))
     };
-    stream.spec.tags.iter().filter(is_pending).map(|tag| tag.name.clone()).collect()
+    let tags = stream.spec.tags.iter().filter(is_pending).map(|tag| tag.name.clone());
+    let repository = plan::repository(stream).map(|_| WHOLE_STREAM.to_owned());
+    repository.into_iter().chain(tags).collect()
 }
 
 /// A command on image streams.

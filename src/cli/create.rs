@@ -1,18 +1,21 @@
 //! `pinstream create`: new image streams, and new tags of them.
 
+mod istag;
+
 use clap::{Args, Subcommand};
 
+use self::istag::CreateTag;
 use super::backend::{self, Backend, Opening, Verb};
 use super::name::stream_name;
 use super::target::{DryRunArgs, Target};
-use crate::store::home::HomeError;
 use crate::stream::ImageStream;
 use crate::stream::types::{ApiVersion, LookupPolicy};
 
-/// Make an image stream
+/// Make an image stream, or a tag of one
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream create is keycloak
+  pinstream create istag keycloak:20.0 --from-image quay.io/keycloak/keycloak:20.0.2
   pinstream create is keycloak --lookup-local --streams ./streams")]
 pub(super) struct Create {
     #[command(subcommand)]
@@ -23,6 +26,8 @@ pub(super) struct Create {
 enum What {
     #[command(alias = "imagestream")]
     Is(CreateStream),
+    #[command(alias = "imagestreamtag")]
+    Istag(Box<CreateTag>),
 }
 
 /// Make an image stream without tags
@@ -48,9 +53,13 @@ struct CreateStream {
 
 impl Create {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let What::Is(create) = self.what;
-        let opening = Opening { dry_run: create.dry_run.dry_run, ..Opening::default() };
-        backend::run(&create.target.clone(), &opening, create)
+        match self.what {
+            What::Is(create) => {
+                let opening = Opening { dry_run: create.dry_run.dry_run, ..Opening::default() };
+                backend::run(&create.target.clone(), &opening, create)
+            }
+            What::Istag(create) => create.run(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod objects;
 mod published;
 mod table;
 mod watch;
+mod workloads;
 
 pub use client::{Access, ConnectError, connect};
 pub use feed::Feed;
@@ -19,3 +20,4 @@ pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
 pub use published::Published;
 pub use watch::{Preference, Watched, is_openshift};
+pub use workloads::Resource;

@@ -25,7 +25,20 @@ fn pinstream_in(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, S
 
 #[test]
 fn help_teaches() {
-    let help = ["--help", "serve --help", "webhook --help", "certs --help", "crd --help"].map(|arguments| {
+    let commands = [
+        "--help",
+        "serve --help",
+        "webhook --help",
+        "certs --help",
+        "crd --help",
+        "create istag --help",
+        "tag --help",
+        "import-image --help",
+        "delete istag --help",
+        "set image-lookup --help",
+        "rollback --help",
+    ];
+    let help = commands.map(|arguments| {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let (code, stdout, _) = pinstream(&arguments);
         assert_eq!(code, Some(0));

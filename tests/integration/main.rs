@@ -14,4 +14,5 @@ mod stream_admission;
 mod streams;
 mod support;
 mod walls;
+mod write_commands;
 mod writes;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Backend, Common, Opening, pending};
+use super::{Backend, Common, OPENSHIFT, Opening, pending, remove_from_stream};
 use crate::cli::target::{DryRun, Target, WaitArgs};
+use crate::controller::agenda::WHOLE_STREAM;
+use crate::config::RegistryArgs;
 use crate::registry::Registries;
-use crate::store::home::Home as _;
+use crate::store::home::{Home as _, HomeError};
 use crate::store::kube::{Access, ClusterHome, Preference, connect};
 use crate::stream::Key;
 use crate::stream::types::ImportMode;
@@ -39,7 +41,7 @@ impl ClusterBackend {
             dry_run: opening.dry_run,
             // Left to the cluster.
             default_mode: ImportMode::Unset,
-            registries: opening.registry.as_ref().map_or_else(Registries::default, |args| args.registries()),
+            registries: opening.registry.as_ref().map_or_else(Registries::default, RegistryArgs::registries),
         };
         Ok(Self { home, common, wait: opening.wait })
     }
@@ -60,6 +62,21 @@ impl Backend for ClusterBackend {
         false
     }
 
+    fn cluster(&self) -> Option<&ClusterHome> {
+        Some(&self.home)
+    }
+
+    async fn remove_tag(&self, key: &Key, tag: &str) -> anyhow::Result<()> {
+        if self.common.group != OPENSHIFT || self.pretends() {
+            return remove_from_stream(self, key, tag).await;
+        }
+        match self.home.delete_tag(key, tag).await {
+            // Nobody knows the tag, or nobody the resource of tags.
+            Err(HomeError::Gone(_)) => remove_from_stream(self, key, tag).await,
+            deleted => Ok(deleted?),
+        }
+    }
+
     async fn import(&self, key: &Key, tags: &[String]) -> anyhow::Result<()> {
         if !self.wait.wait || self.common.dry_run != DryRun::None {
             return Ok(());
@@ -72,7 +89,8 @@ impl Backend for ClusterBackend {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let waiting = waiting.join(", ");
+            let waiting = waiting.iter().map(|tag| if tag == WHOLE_STREAM { "its repository" } else { tag });
+            let waiting = waiting.collect::<Vec<_>>().join(", ");
             anyhow::ensure!(
                 began.elapsed() < self.wait.timeout,
                 "{key}: {waiting} was not imported within {} s; is the controller running? See how far it is with: \

@@ -1,7 +1,7 @@
 //! Streams of a cluster listed, created and deleted: what commands need beside importing.
 
 use kube::api::{DeleteParams, GetParams, ListParams};
-use kube::core::ObjectList;
+use kube::core::{ObjectList, Request};
 use serde_json::{Value, json};
 
 use super::home::{ClusterHome, PAGE_SIZE, answer, home_error, stored};
@@ -65,5 +65,19 @@ impl Catalogue for ClusterHome {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(home_error(&Key::new("", digest), "image", &error)),
         }
+    }
+}
+
+impl ClusterHome {
+    /// Deletes a tag and its history, as OpenShift's API does it for its own streams.
+    ///
+    /// # Errors
+    /// [`HomeError::Gone`] if there is no such tag, or tags are no resource.
+    pub async fn delete_tag(&self, key: &Key, tag: &str) -> Result<(), HomeError> {
+        let params = DeleteParams { dry_run: self.is_rehearsal(), ..DeleteParams::default() };
+        let path = format!("/apis/{}/namespaces/{}/imagestreamtags", self.served().api_version(), key.namespace);
+        let request = Request::new(path).delete(&format!("{}:{tag}", key.name), &params);
+        let _: Value = self.ask(key, request).await?;
+        Ok(())
     }
 }

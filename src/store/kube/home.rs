@@ -27,7 +27,7 @@ use crate::store::home::{Home, HomeError, News, Stored};
 use crate::stream::{ImageStream, Key};
 
 /// Who writes, as the API server keeps it.
-const MANAGER: &str = "pinstream";
+pub(super) const MANAGER: &str = "pinstream";
 /// How long an API server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long the pull secrets of a namespace are used before they are read again.
