@@ -28,6 +28,7 @@ mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
+mod proxy;
 mod registry;
 mod release;
 mod release_tests;
@@ -36,6 +37,7 @@ mod service;
 mod stream_writes_tests;
 mod streams_tests;
 mod tools;
+mod tutorial_tests;
 mod user;
 mod waiting;
 mod webhook;
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         import_crash_tests::TESTS,
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
+        tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
     ]

@@ -69,7 +69,7 @@ impl Registry {
         let tokens = (guard == Guard::Token).then(TokenServer::start);
         let mut http = json!({"addr": format!("127.0.0.1:{port}")});
         if let Some(authority) = &authority {
-            let pair = authority.sign("registry", None, &["127.0.0.1", "localhost"]);
+            let pair = authority.sign("registry", None, &["127.0.0.1", "localhost", "quay.io"]);
             http["tls"] = json!({"certificate": pair.certificate, "key": pair.key});
         }
         let mut config = json!({"version": 0.1, "log": {"level": "warn"}, "http": http,

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{Backend, Common, OPENSHIFT, Opening, pending, remove_from_stream};
 use crate::cli::target::{DryRun, Target, WaitArgs};
-use crate::controller::agenda::WHOLE_STREAM;
 use crate::config::RegistryArgs;
+use crate::controller::agenda::WHOLE_STREAM;
 use crate::registry::Registries;
 use crate::store::home::{Home as _, HomeError};
 use crate::store::kube::{Access, ClusterHome, Preference, connect};
