@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::address::Address;
 use super::connection::Answer;
+use super::failure::Failure;
 use super::transport::Ask;
 use super::{FetchError, Reason, Retry};
 
@@ -29,9 +30,7 @@ pub(super) fn good(ask: Ask<'_>, answer: Answer) -> Result<Answer, FetchError> {
     }
     let (name, registry) = (named(address), &address.registry);
     if let Some(wait) = answer.limited() {
-        let text =
-            format!("registry {registry} wants fewer requests, {name} is asked for again in {} s", wait.as_secs());
-        return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
+        return Err(Failure::Limited(wait).told(&address.host, "the registry"));
     }
     let said = said(&answer.body);
     let advice = || ask.session.shown.advice(registry);

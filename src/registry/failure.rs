@@ -50,10 +50,11 @@ impl Failure {
                 later(Reason::Invalid, format!("{who} {host} answers with more than {} KiB", limit >> 10))
             }
             Self::Refused(cause) => later(Reason::InternalError, format!("{who} {host} {cause}")),
+            // Without the time, which would make another condition of each try.
             Self::Limited(wait) => FetchError::new(
                 Reason::TooManyRequests,
                 Retry::After(wait),
-                format!("{who} {host} wants no requests for {} s", wait.as_secs()),
+                format!("{who} {host} wants fewer requests, and is asked again when it allows that"),
             ),
         }
     }

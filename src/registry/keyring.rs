@@ -341,6 +341,12 @@ mod tests {
     }
 
     #[test]
+    fn secret_makes_no_program_run() {
+        let config = json!({"auths": {}, "credsStore": "evil", "credHelpers": {"quay.io": "evil"}});
+        assert!(Keyring::from_docker_config_json(config.to_string().as_bytes()).unwrap().is_empty());
+    }
+
+    #[test]
     fn secrets_are_not_printed_and_tell_credentials_apart() {
         let (one, two) = (Credential::new("u", "secret"), Credential::new("u", "other"));
         assert!(!format!("{one:?}").contains("secret"));

@@ -14,11 +14,14 @@ use tokio::time::Instant;
 
 use super::challenge::Challenge;
 use super::connection::{Answer, Connections, Request, host_of};
+use super::failure::Failure;
 use super::flights::Flights;
 use super::keyring::{Credential, Identity};
 use super::transport::Ask;
 use super::{FetchError, Reason, Retry};
 
+/// Whom people are told of.
+const TOKEN_SERVER: &str = "the token server";
 /// The most bytes of a token server's answer.
 const ANSWER_MAX: usize = 1 << 20;
 /// How long a token is used whose server does not say (as Docker's tokens).
@@ -168,7 +171,7 @@ async fn get(connections: &Connections, ask: Ask<'_>, wanted: TokenRequest<'_>) 
     let answer = connections
         .exchange(request, &ask.session.budget)
         .await
-        .map_err(|failure| failure.told(&host, "token server"))?;
+        .map_err(|failure| failure.told(&host, TOKEN_SERVER))?;
     read(ask, &host, &answer)
 }
 
@@ -200,8 +203,7 @@ fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
         return Ok(None);
     }
     if let Some(wait) = answer.limited() {
-        let text = format!("token server {host} wants fewer requests");
-        return Err(FetchError::new(Reason::TooManyRequests, Retry::After(wait), text));
+        return Err(Failure::Limited(wait).told(host, TOKEN_SERVER));
     }
     let failed = |what: String| {
         let text = format!("token server {host} of registry {} answers {what}", ask.address.registry);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::user::User;
 
@@ -28,6 +28,30 @@ pub fn cases() -> Vec<Case> {
         expected: folder.join("expected.yaml"),
     };
     folders.into_iter().map(case).collect()
+}
+
+/// Kinds of others that the chart can make.
+const FOREIGN: [(&str, &str, &str, &str); 3] = [
+    ("cert-manager.io", "v1", "certificates", "Certificate"),
+    ("cert-manager.io", "v1", "issuers", "Issuer"),
+    ("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
+];
+
+/// Makes them custom resources that may have any content, and waits until they are served.
+pub fn define_foreign(admin: &User) {
+    for (group, version, plural, kind) in FOREIGN {
+        let name = format!("{plural}.{group}");
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {
+                "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                    {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+            },
+        });
+        admin.kubectl_with_stdin(&["apply", "--server-side", "--filename=-"], &definition.to_string()).ok();
+        admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", &name]).ok();
+    }
 }
 
 /// What the release `pinstream` of a namespace consists of, the Pods of `helm test` among it.

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::chart::{CHART, cases, find, render};
+use crate::chart::{CHART, cases, define_foreign, find, render};
 use crate::control_plane::ControlPlane;
+use crate::release::install_custom_resource;
 use crate::user::User;
 
 crate::tests![
@@ -16,18 +17,13 @@ crate::tests![
     wrong_values_are_refused_with_a_reason,
     a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled,
     an_upgrade_upgrades_the_custom_resource,
+    the_stream_of_the_notes_can_be_made,
 ];
 
 /// What `expected.yaml` begins with.
 const HEADER: &str =
-    "# What values.yaml renders to, but for the spec of the custom resource, which has a file of its own.
+    "# What values.yaml renders to, but for the specs of the custom resources, which have files of their own.
 # Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
-/// Kinds of others that the chart can make.
-const FOREIGN: [(&str, &str, &str, &str); 3] = [
-    ("cert-manager.io", "v1", "certificates", "Certificate"),
-    ("cert-manager.io", "v1", "issuers", "Issuer"),
-    ("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
-];
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "pinstream"];
 const SECRET: [&str; 2] = ["secret", "pinstream-tls"];
 
@@ -44,7 +40,7 @@ fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
     }
 }
 
-/// A render without the spec of the custom resource definition.
+/// A render without the specs of the custom resource definitions.
 fn without_spec(rendered: &str) -> String {
     let cut = |document: &str| match document.split_once("\nspec:") {
         Some((before, _)) if document.contains("\nkind: CustomResourceDefinition\n") => format!("{before}\n"),
@@ -55,9 +51,7 @@ fn without_spec(rendered: &str) -> String {
 
 fn every_render_is_accepted_by_the_api_server(plane: &ControlPlane) {
     let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/warn": "restricted"}));
-    for (group, version, plural, kind) in FOREIGN {
-        define(plane.admin(), group, version, plural, kind);
-    }
+    define_foreign(plane.admin());
     for case in cases() {
         let rendered = render(plane.admin(), &namespace.name, &case.values);
         let output = namespace.kubectl_with_stdin(&["apply", "--dry-run=server", "--filename=-"], &rendered);
@@ -67,21 +61,6 @@ fn every_render_is_accepted_by_the_api_server(plane: &ControlPlane) {
         let is_restricted = !warnings.contains("would violate PodSecurity");
         assert_eq!(is_restricted, !rendered.contains("hostNetwork: true"), "{}: {warnings}", case.name);
     }
-}
-
-/// Makes a custom resource that may have any content, and waits until it is served.
-fn define(admin: &User, group: &str, version: &str, plural: &str, kind: &str) {
-    let name = format!("{plural}.{group}");
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
-        "spec": {
-            "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
-            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema":
-                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
-        },
-    });
-    admin.kubectl_with_stdin(&["apply", "--filename=-"], &definition.to_string()).ok();
-    admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", &name]).ok();
 }
 
 fn helm_lint_finds_nothing(plane: &ControlPlane) {
@@ -195,6 +174,29 @@ fn an_upgrade_upgrades_the_custom_resource(plane: &ControlPlane) {
     fs::write(&file, text.replace("ImageStreamList", "ImageStreamCollection")).unwrap();
     namespace.helm(&["upgrade", "pinstream", chart.to_str().unwrap()]).ok();
     assert_eq!(find(&namespace, &name).unwrap()["spec"]["names"]["listKind"], "ImageStreamCollection");
+}
+
+fn the_stream_of_the_notes_can_be_made(plane: &ControlPlane) {
+    install_custom_resource(plane);
+    let namespace = plane.namespace();
+    let notes = |values: &str| {
+        let arguments = ["install", "pinstream", CHART, "--dry-run=client", "--set", "crds.install=false", "--set"];
+        let printed = namespace.helm(&[&arguments[..], &[values]].concat()).ok();
+        printed.split_once("\nNOTES:\n").unwrap().1.to_owned()
+    };
+    let manifest = notes("source=pinstream").split('\'').nth(1).unwrap().to_owned();
+    namespace.kubectl_with_stdin(&["apply", "--filename=-"], &manifest).ok();
+    assert_eq!(namespace.get(&["imagestream", "keycloak"])["spec"]["tags"][0]["name"], "20.0");
+    for (values, expected) in [
+        ("source=openshift", "kubectl get imagestreams.image.openshift.io --all-namespaces"),
+        ("source=/streams", "read from the directory /streams"),
+        ("controller.enabled=false", "kubectl get imagestreams --all-namespaces"),
+        ("pin.default=off", "Namespaces without the label: off."),
+        ("webhook.failurePolicy=Fail", "objects with a short image name are refused"),
+        ("certificates.mode=cert-manager", "Secret pinstream-cert-manager-tls has its certificate"),
+    ] {
+        assert!(notes(values).contains(expected), "{values}: {}", notes(values));
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

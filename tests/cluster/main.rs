@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod availability_tests;
+mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
@@ -13,6 +14,7 @@ mod condition_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
+mod directory_tests;
 mod gate;
 mod import_bench;
 mod import_crash_tests;
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
-    let importing = [import_registry_tests::TESTS, import_tests::TESTS].concat();
+    let importing = [directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS].concat();
     let tests = [
         chart_tests::TESTS,
         condition_tests::TESTS,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -179,15 +180,28 @@ impl Kubelet {
             } else if !pod["metadata"]["deletionTimestamp"].is_null() {
                 self.stop(&name);
             } else if let Some(running) = self.running.get_mut(&name) {
-                if running.process.has_ended() {
-                    self.seen.failures.fetch_add(1, Ordering::Relaxed);
+                if let Some(status) = running.process.ended() {
                     self.running.remove(&name);
+                    self.after(pod, status);
                 }
-            } else if let Some(running) = self.start(pod) {
+            } else if !is_over(pod)
+                && let Some(running) = self.start(pod)
+            {
                 self.running.insert(name, running);
             }
         }
         self.probe();
+    }
+
+    /// A process ended by itself. One that is not to be started again was a task, and its Pod is over.
+    fn after(&self, pod: &Value, status: ExitStatus) {
+        if pod["spec"]["restartPolicy"] != "Never" {
+            self.seen.failures.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let path = format!("{}/{}/status", self.pods(), pod["metadata"]["name"].as_str().unwrap());
+        let phase = if status.success() { "Succeeded" } else { "Failed" };
+        let _ = self.admin.ask(&Method::PATCH, &path, Some(&json!({"status": {"phase": phase}})));
     }
 
     fn bind(&self, name: &str) {
@@ -283,6 +297,10 @@ impl Kubelet {
         self.service.lead_to(ready().map(|running| running.port).collect());
         *self.seen.admin_ports.lock().unwrap() = ready().map(|running| running.admin_port).collect();
     }
+}
+
+fn is_over(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase)
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {

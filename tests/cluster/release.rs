@@ -57,7 +57,7 @@ impl<'plane> Release<'plane> {
         if values["crds"]["install"] != true {
             install_custom_resource(plane);
         }
-        let namespace = plane.namespace();
+        let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/enforce": "restricted"}));
         prepare(&namespace);
         let name = plane.unique("pinstream");
         let service = Service::start();

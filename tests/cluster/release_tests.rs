@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::cert_manager;
+use crate::chart::define_foreign;
 use crate::control_plane::ControlPlane;
 use crate::release::{PINNED, Reach, Release, image_of_pod};
 use crate::waiting::eventually;
@@ -9,6 +11,7 @@ use crate::waiting::eventually;
 crate::tests![
     a_release_is_upgraded_rolled_back_and_uninstalled,
     a_secret_of_the_user_is_served,
+    a_certificate_of_cert_manager_is_served,
     replicas_agree_on_one_authority,
     the_service_account_may_do_what_it_must_and_no_more,
     excluded_namespaces_are_left_alone,
@@ -23,6 +26,8 @@ fn a_release_is_upgraded_rolled_back_and_uninstalled(plane: &ControlPlane) {
     let configuration = || admin.get(&["mutatingwebhookconfiguration", &release.name])["webhooks"].clone();
     let (made, announced) = (secret(), configuration()[0]["clientConfig"]["caBundle"].clone());
     assert!(made["ca.key"].is_string() && announced == made["ca.crt"]);
+    let tested = release.namespace.helm(&["test", &release.name, "--timeout=90s"]).ok();
+    assert!(tested.contains("Phase:          Succeeded"), "{tested}");
 
     // Neither takes away what Pinstream wrote into the release's objects.
     release.helm("upgrade", &["--set=webhook.timeoutSeconds=5,replicas=1", "--wait", "--timeout=90s"]).ok();
@@ -63,6 +68,23 @@ fn a_secret_of_the_user_is_served(plane: &ControlPlane) {
     let account = plane.service_account(&release.namespace.name, &release.name);
     account.kubectl(&["get", "secret", "own"]).refused();
     account.kubectl(&["get", "mutatingwebhookconfiguration", &release.name]).refused();
+}
+
+fn a_certificate_of_cert_manager_is_served(plane: &ControlPlane) {
+    define_foreign(plane.admin());
+    let folder = plane.folder("cert-manager");
+    let mut issuing = None;
+    let values = json!({"certificates": {"mode": "cert-manager"}});
+    let release = Release::install_prepared(plane, Reach::Url, &values, |namespace| {
+        issuing = Some(cert_manager::issue(namespace, &folder));
+    });
+    issuing.unwrap().join().unwrap();
+    let namespace = release.working_namespace(&json!({}));
+    let injected = release.bundles();
+    release.helm("upgrade", &["--set=webhook.timeoutSeconds=5", "--wait", "--timeout=90s"]).ok();
+    assert_eq!(release.bundles(), injected);
+    assert_eq!(image_of_pod(&namespace, "keycloak:20.0"), PINNED);
+    assert_eq!(release.seen().failures(), 0);
 }
 
 fn replicas_agree_on_one_authority(plane: &ControlPlane) {
@@ -120,6 +142,8 @@ fn excluded_namespaces_are_left_alone(plane: &ControlPlane) {
     let release = Release::install(&plane, Reach::Service, &values);
     release.working_namespace(&json!({}));
     let names = ["kube-system", "kube-node-lease", release.namespace.name.as_str()];
+    // The Pods that are tried below are not restricted.
+    plane.admin().kubectl(&["label", "namespace", names[2], "pod-security.kubernetes.io/enforce-"]).ok();
     for name in names {
         let namespace = plane.admin().at_home_in(name);
         Release::add_streams(&namespace);

@@ -257,9 +257,15 @@ fn streams_are_followed_as_they_come_change_and_go(plane: &ControlPlane) {
     let namespace = plane.namespace();
     let user = reader(plane, &namespace.name);
     create(&namespace, &stream("pinstream.dev", "first", 'a'));
+    // More than one page.
+    for number in 0..120 {
+        let stream = stream("pinstream.dev", &format!("more-{number}"), 'a');
+        namespace.post(&path("pinstream.dev", &namespace.name), &stream).ok();
+    }
     let webhook = Webhook::start(plane, &user, "auto", Pinstream::start);
     let resolve = |image: &str| webhook.resolve(&namespace.name, image);
     assert_eq!(resolve("first:1"), image('a'), "it is ready only when it knows what was there before");
+    assert!(webhook.server.metric("pinstream_index_streams").is_some_and(|streams| streams > 120.0));
     assert!(webhook.age().abs() < f64::EPSILON);
 
     let mut app = create(&namespace, &stream("pinstream.dev", "app", 'b'));

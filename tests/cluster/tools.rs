@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Each program with the module that pins its version, and how it is asked for its own.
 const PROGRAMS: [(&str, &str, &[&str]); 6] = [
@@ -92,12 +92,15 @@ fn wanted(pin: &str) -> String {
 /// What a program says that its version is; empty if it does not run.
 fn version_of(program: &Path, question: &[&str]) -> String {
     let output = Command::new(program).args(question).output();
-    output.map(|output| first_version(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
+    // Some begin with their own path, which may have a version in it.
+    let said = |output: Output| String::from_utf8_lossy(&output.stdout).replace(&*program.to_string_lossy(), "");
+    output.map(|output| first_version(&said(output))).unwrap_or_default()
 }
 
 fn first_version(text: &str) -> String {
     let mut words = text.split(|character: char| !character.is_ascii_digit() && character != '.');
-    words.find(|word| word.contains('.')).unwrap_or_default().to_owned()
+    let is_version = |word: &&str| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit());
+    words.find(is_version).unwrap_or_default().to_owned()
 }
 
 fn minor(version: &str) -> Vec<&str> {

@@ -19,7 +19,7 @@ const FAULTS: &[Fault] = &[
     Fault("not-found", |_| Reply::status(404), "NotFound", "there is no 127.0.0.1:", 1),
     Fault("no-challenge", |_| Reply::status(401), "Unauthorized", "put a pull secret for 127.0.0.1:", 1),
     Fault("forbidden", |_| Reply::status(403), "Forbidden", "refuses 127.0.0.1:", 1),
-    Fault("limited", |_| Reply::status(429).with("retry-after", "7"), "TooManyRequests", "again in 7 s", 1),
+    Fault("limited", |_| Reply::status(429).with("retry-after", "7"), "TooManyRequests", "wants fewer requests", 1),
     Fault("broken", |_| Reply::status(500), "InternalError", "answers 500", 3),
     Fault("garbage", |_| Reply::Garbage, "ServiceUnavailable", "cannot be reached", 3),
     Fault("cut", |_| Reply::Cut, "ServiceUnavailable", "broke off its answer", 3),

@@ -126,3 +126,16 @@ app.kubernetes.io/component: controller
 {{- $address := index . 0 }}
 {{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ index . 1 | int }}
 {{- end }}
+
+{{- /* Constraints, each for the Pods with these labels unless it says for which. Takes [constraints, labels]. */ -}}
+{{- define "pinstream.topologySpread" -}}
+{{- $labels := index . 1 -}}
+{{- range index . 0 }}
+- {{ toYaml . | nindent 2 | trim }}
+  {{- if not .labelSelector }}
+  labelSelector:
+    matchLabels:
+      {{- $labels | nindent 6 }}
+  {{- end }}
+{{- end }}
+{{- end }}

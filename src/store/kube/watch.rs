@@ -324,29 +324,4 @@ async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: Serve
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case(401, false, "check the Pod's ServiceAccount token")]
-    #[case(403, false, "allow get, list and watch on imagestreams.pinstream.dev")]
-    #[case(404, false, "pinstream crd | kubectl apply")]
-    #[case(410, false, "listed again")]
-    #[case(429, true, "answers 429: because")]
-    #[case(503, true, "answers 503: because")]
-    fn refusal_names_the_next_step(#[case] code: u16, #[case] is_passing: bool, #[case] text: &str) {
-        let status = Status { code, message: "because".to_owned(), ..Status::default() };
-        let error = WatchError::of(&kube::Error::Api(status.boxed()), Served::Pinstream);
-        assert_eq!(error.is_passing(), is_passing);
-        assert!(error.to_string().contains(text), "{error}");
-    }
-
-    #[test]
-    fn missing_openshift_api_points_to_the_other_source() {
-        let status = Status { code: 404, ..Status::default() };
-        let error = WatchError::of_status(&status, Served::OpenShift).to_string();
-        assert!(error.contains("imagestreams.image.openshift.io") && error.contains("--source pinstream"), "{error}");
-    }
-}
+mod tests;
