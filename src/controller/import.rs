@@ -26,7 +26,7 @@ use crate::stream::plan::{self, Wanted};
 use crate::stream::types::ImportMode;
 
 /// How many streams are imported at a time.
-const PLACES: Places = Places { all: 100, of_registry: 25 };
+const PLACES: Places = Places { all: 200, of_registry: 20 };
 /// How many tags of one stream are imported at a time.
 const TAGS_AT_A_TIME: usize = 8;
 /// How many answers are put into a stream with one write at most.

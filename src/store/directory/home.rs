@@ -166,7 +166,8 @@ impl Home for DirectoryHome {
 
     async fn keyring(&self, _namespace: &str) -> Result<Keyring, HomeError> {
         let Some(logins) = &self.files.logins else { return Ok(Keyring::default()) };
-        logins.keyring().await.map_err(|error| HomeError::Unavailable(error.to_string()))
+        // It stays broken until somebody repairs it, so there is no use in trying again and again at once.
+        logins.keyring().await.map_err(|error| HomeError::Refused(error.to_string()))
     }
 
     async fn images_in_use(&self, _namespace: &str) -> BTreeSet<String> {
