@@ -356,3 +356,17 @@ fn verdict_of(error: &FetchError) -> Verdict {
         Retry::After(wait) => Verdict::Later(Some(wait)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_again_soon() {
+        let key = || Key::new("demo", "app");
+        for passing in [HomeError::Conflict(key()), HomeError::Unavailable("it is away".to_owned())] {
+            assert_eq!(verdict_of_home(&passing), Verdict::Again);
+        }
+        assert_eq!(verdict_of_home(&HomeError::Refused("no right".to_owned())), Verdict::Later(None));
+    }
+}

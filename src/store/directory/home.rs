@@ -225,8 +225,8 @@ impl Files {
         let text = String::from_utf8(text).map_err(|_| unreadable(&"the file is not UTF-8"))?;
         // By the name that the walk knows: what a link leads to may be named otherwise.
         let format = format_of(&path).unwrap_or(Format::Yaml);
-        let found =
-            documents::find(&text, format, |stream| stream.key() == *key).map_err(|error| unreadable(&error))?;
+        let found = documents::find(&text, format, |stream| stream.key() == *key)
+            .map_err(|error| HomeError::Refused(format!("{}: {error}", path.display())))?;
         let Some(documents::Found { document, item, stream }) = found else { return Ok(None) };
         Ok(Some(Located { path: real, stamp, format, text, document, item, written: *stream }))
     }
