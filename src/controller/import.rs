@@ -26,7 +26,7 @@ use crate::stream::plan::{self, Wanted};
 use crate::stream::types::ImportMode;
 
 /// How many streams are imported at a time.
-const PLACES: Places = Places { all: 100, of_registry: 25 };
+const PLACES: Places = Places { all: 200, of_registry: 20 };
 /// How many tags of one stream are imported at a time.
 const TAGS_AT_A_TIME: usize = 8;
 /// How many answers are put into a stream with one write at most.
@@ -381,5 +381,19 @@ fn verdict_of(error: &FetchError) -> Verdict {
         Retry::Never => Verdict::Never,
         Retry::Later => Verdict::Later(None),
         Retry::After(wait) => Verdict::Later(Some(wait)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_again_soon() {
+        let key = || Key::new("demo", "app");
+        for passing in [HomeError::Conflict(key()), HomeError::Unavailable("it is away".to_owned())] {
+            assert_eq!(verdict_of_home(&passing), Verdict::Again);
+        }
+        assert_eq!(verdict_of_home(&HomeError::Refused("no right".to_owned())), Verdict::Later(None));
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod feed;
 mod garbage;
 mod home;
+mod keyrings;
 mod objects;
 mod published;
 mod table;

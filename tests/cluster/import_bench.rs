@@ -15,9 +15,10 @@ use crate::waiting::{eventually, eventually_within};
 
 /// Tags of each stream.
 const TAGS: u32 = 10;
-/// Streams that are imported, and those that are on schedule.
+/// Streams that are imported, and those that are on schedule, the latter in so many namespaces.
 const NEW: u32 = 100;
 const SCHEDULED: u32 = 1000;
+const NAMESPACES: u32 = 100;
 /// Entries in the history of each tag on schedule.
 const HISTORY: u32 = 5;
 /// How long the schedule is watched, after a while in which it comes to rest.
@@ -63,22 +64,27 @@ fn all_have_images(namespace: &Namespace) -> bool {
 /// Ten thousand tags that do not move, looked at every 15 minutes.
 pub fn schedule(plane: &ControlPlane) {
     install_custom_resource(plane);
-    let (registry, namespace) = (Registry::start(plane, Guard::Tls), plane.namespace());
+    let registry = Registry::start(plane, Guard::Tls);
     let digests: Vec<_> =
         (0..TAGS).map(|tag| registry.push("app", &tag.to_string(), &Content::image(&tag.to_string()))).collect();
-    in_parallel(SCHEDULED, |stream| add_scheduled(&namespace, &registry, &format!("app-{stream}"), &digests));
+    in_parallel(NAMESPACES, |_| {
+        let namespace = plane.namespace();
+        for stream in 0..SCHEDULED / NAMESPACES {
+            add_scheduled(&namespace, &registry, &format!("app-{stream}"), &digests);
+        }
+    });
     let controller = start(plane, &registry, &[]);
     let scheduled = || controller.metric("pinstream_import_tags{state=\"scheduled\"}");
     eventually("all tags are known", || scheduled() == Some(f64::from(SCHEDULED * TAGS)));
     thread::sleep(REST);
     let read = |line: &str| controller.metric(line).unwrap();
     let imported = "pinstream_imports_total{reason=\"\",result=\"imported\"}";
-    let (began, cpu, imports) = (Instant::now(), read("process_cpu_seconds_total"), read(imported));
+    let (began, cpu, imports) = (Instant::now(), controller.cpu_seconds(), read(imported));
     thread::sleep(WATCHED);
     let seconds = began.elapsed().as_secs_f64();
-    let (cpu, imports) = (read("process_cpu_seconds_total") - cpu, read(imported) - imports);
+    let (cpu, imports) = (controller.cpu_seconds() - cpu, read(imported) - imports);
     println!(
-        "{} tags on schedule: {:.1} imports a second, {:.1} % of a core, {}",
+        "{} tags of {NAMESPACES} namespaces on schedule: {:.1} imports a second, {:.1} % of a core, {}",
         SCHEDULED * TAGS,
         imports / seconds,
         100.0 * cpu / seconds,
@@ -114,8 +120,7 @@ fn start(plane: &ControlPlane, registry: &Registry, arguments: &[&str]) -> Pinst
 
 /// What a process took so far.
 fn costs(controller: &Pinstream) -> String {
-    let read = |line: &str| controller.metric(line).unwrap();
-    let (cpu, memory) = (read("process_cpu_seconds_total"), read("process_resident_memory_bytes"));
+    let (cpu, memory) = (controller.cpu_seconds(), controller.metric("process_resident_memory_bytes").unwrap());
     let mebibytes = |bytes: f64| bytes / 1024.0 / 1024.0;
     format!("{cpu:.1} s of CPU, {:.0} MiB, at most {:.0} MiB", mebibytes(memory), mebibytes(controller.peak_memory()))
 }

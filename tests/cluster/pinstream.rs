@@ -9,6 +9,9 @@ use reqwest::blocking::Client;
 use crate::control_plane::ControlPlane;
 use crate::process::Process;
 
+/// In how many pieces Linux counts a second.
+const TICKS: f64 = 100.0;
+
 /// A running `pinstream` that is ready. Dropping it kills it.
 pub struct Pinstream {
     process: Process,
@@ -91,6 +94,14 @@ impl Pinstream {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id().as_raw_pid())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
         peak.parse::<f64>().unwrap() * 1024.0
+    }
+
+    /// The time that it had on a core, in seconds. The metric of it has whole seconds only.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id().as_raw_pid())).unwrap();
+        // The name, which may have blanks, is in parentheses; user and system time are the 14th and 15th field.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / TICKS).sum()
     }
 
     /// What it logged so far.

@@ -117,6 +117,10 @@ fn applying_again_changes_nothing(plane: &ControlPlane) {
             guarded.apply(&manifest, how);
             let stored = guarded.get(&name);
             assert_eq!(numbers(&stored), [Some(1); 3], "{name}");
+            // It fails if there is one.
+            let server_side = format!("--server-side={}", how == "server-side");
+            let diff = ["diff", &server_side, "--filename=-"];
+            guarded.namespace.kubectl_with_stdin(&diff, &manifest.to_string()).ok();
             guarded.apply(&manifest, how);
             assert_eq!(guarded.get(&name), stored, "{name}");
 

@@ -12,6 +12,9 @@ use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, digest, patient
 /// How many bytes an answer without an end may have sent: what is read, and what the system holds on the way.
 const TAKEN_MAX: u64 = 24 << 20;
 
+/// How many streams wait for each registry that never ends its answer: two of these would take all places.
+const HANGING: usize = 110;
+
 /// What a registry does, the reason and the words of the condition, and how many requests it takes.
 struct Fault(&'static str, fn(&Asked) -> Reply, &'static str, &'static str, usize);
 
@@ -69,15 +72,29 @@ fn tagged(name: &str, registry: &Scripted) -> serde_json::Value {
     stream(name, &[("1", &format!("{}/a/{name}:1", registry.host))], &json!({"insecure": true}))
 }
 
-/// All faults at once, and a good stream last: while some registries never end their answers, the others get theirs.
+/// More streams than there are places wait for two registries that never end their answers. Then come all other faults
+/// at once, and a good stream last.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_ends_in_a_clear_condition_and_none_holds_up_another_stream() {
     let (home, good) = (MemoryHome::new(), TinyImage::new("good"));
     let (silent, slow) = (Scripted::plain(|_| Reply::Silent).await, Scripted::plain(|_| Reply::Drip).await);
-    for number in 0..60 {
+    for number in 0..HANGING {
         home.put(tagged(&format!("silent-{number}"), &silent));
         home.put(tagged(&format!("slow-{number}"), &slow));
     }
+    let mut running = JoinSet::new();
+    let limited = client(|settings| {
+        patient(settings);
+        settings.concurrency = 8;
+    });
+    running.spawn(importer(&home, &Arc::new(limited)));
+    soon("registries hang", async {
+        while silent.hanging() + slow.hanging() < 16 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+
     let mut registries = Vec::new();
     for Fault(name, script, ..) in FAULTS {
         let registry = Scripted::plain(script).await;
@@ -88,19 +105,13 @@ async fn every_fault_ends_in_a_clear_condition_and_none_holds_up_another_stream(
     let registry = Scripted::plain(move |asked| answering.reply(asked)).await;
     home.put(tagged("with-a-good-registry", &registry));
 
-    let mut running = JoinSet::new();
-    let limited = client(|settings| {
-        patient(settings);
-        settings.concurrency = 8;
-    });
-    running.spawn(importer(&home, &Arc::new(limited)));
     let is_done = |home: &MemoryHome| {
         let names = FAULTS.iter().map(|Fault(name, ..)| *name).chain(["with-a-good-registry"]);
         names.into_iter().all(|name| result(&home.get(name), "1").is_some())
     };
     soon("every import ends", home.until(is_done)).await;
     assert!(silent.hanging() > 0 && slow.hanging() > 0);
-    assert!((0..60).all(|number| result(&home.get(&format!("silent-{number}")), "1").is_none()));
+    assert!((0..HANGING).all(|number| result(&home.get(&format!("silent-{number}")), "1").is_none()));
     assert!(home.has_image(&good.digest));
     assert_eq!(result(&home.get("with-a-good-registry"), "1"), Some(Ok(good.digest)));
     for (Fault(name, _, expected, words, requests), registry) in FAULTS.iter().zip(&registries) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use pinstream::index::{IndexedStream, Stale, Target};
 use pinstream::stream::ImageStream;
 use pinstream::stream::types::SpecTag;
 use serde_json::{Value, json};
@@ -65,6 +66,12 @@ async fn registry_that_is_down_for_an_hour_is_asked_seldom_and_recovers_without_
     sleep(HOUR).await;
     for stream in home.all() {
         assert_eq!(history(&stream, "0"), [Upstream::digest(0)], "the last good image stays");
+        let name = &stream.metadata.name;
+        let image = format!("q.io/a/{name}@{}", Upstream::digest(0)).into();
+        let stale =
+            Stale { reason: "ServiceUnavailable".into(), image_created: stream.status.tags[0].items[0].created };
+        let resolved = Target::Pinned { image, stale: Some(Box::new(stale)) };
+        assert_eq!(IndexedStream::new(&stream, None).tag("0").unwrap().target, resolved, "and admission pins it");
     }
     let within_the_hours: Vec<_> =
         upstream.asked().iter().map(|(source, times)| times.len() - before[source].len()).collect();

@@ -15,7 +15,8 @@ fn start(arguments: &[&str]) -> Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_fails_no_request() {
-    let mut server = start(&["--shutdown-delay", "1s"]);
+    // Time enough for the requests that follow, however busy the machine is.
+    let mut server = start(&["--shutdown-delay", "5s"]);
     let clients = (0..8).map(|number| {
         let client = server.client(&[], |client| if number % 2 == 0 { client.http1_only() } else { client });
         Box::new(move || client.clone()) as Box<dyn Fn() -> Client + Send>

@@ -166,7 +166,8 @@ impl Home for DirectoryHome {
 
     async fn keyring(&self, _namespace: &str) -> Result<Keyring, HomeError> {
         let Some(logins) = &self.files.logins else { return Ok(Keyring::default()) };
-        logins.keyring().await.map_err(|error| HomeError::Unavailable(error.to_string()))
+        // It stays broken until somebody repairs it, so there is no use in trying again and again at once.
+        logins.keyring().await.map_err(|error| HomeError::Refused(error.to_string()))
     }
 
     async fn images_in_use(&self, _namespace: &str) -> BTreeSet<String> {
@@ -224,8 +225,8 @@ impl Files {
         let text = String::from_utf8(text).map_err(|_| unreadable(&"the file is not UTF-8"))?;
         // By the name that the walk knows: what a link leads to may be named otherwise.
         let format = format_of(&path).unwrap_or(Format::Yaml);
-        let found =
-            documents::find(&text, format, |stream| stream.key() == *key).map_err(|error| unreadable(&error))?;
+        let found = documents::find(&text, format, |stream| stream.key() == *key)
+            .map_err(|error| HomeError::Refused(format!("{}: {error}", path.display())))?;
         let Some(documents::Found { document, item, stream }) = found else { return Ok(None) };
         Ok(Some(Located { path: real, stamp, format, text, document, item, written: *stream }))
     }

@@ -3,8 +3,7 @@
 //! Every write names the version that was read and touches only what differs, so that no field that this client does not
 //! know is lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,6 +17,7 @@ use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::keyrings::Keyrings;
 use super::objects::Served;
 use super::watch::{Preference, discover};
 use crate::crd::IMAGES_PLURAL;
@@ -30,10 +30,6 @@ use crate::stream::{ImageStream, Key};
 pub(super) const MANAGER: &str = "pinstream";
 /// How long an API server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long the pull secrets of a namespace are used before they are read again.
-const SECRETS_FRESH: Duration = Duration::from_secs(30);
-/// The same once a registry refused them: whoever adds the right one asks again at once.
-const SECRETS_REFUSED: Duration = Duration::from_secs(1);
 /// Objects asked for at a time.
 pub(super) const PAGE_SIZE: u32 = 500;
 /// Annotation of a Secret that is not to be used.
@@ -47,15 +43,14 @@ pub struct ClusterHome {
     served: Served,
     /// Writes are checked and answered, but nothing is stored.
     is_rehearsal: bool,
-    /// Pull secrets that were read lately, by namespace, and until when they are used.
-    keyrings: Mutex<HashMap<String, (Instant, Keyring)>>,
+    keyrings: Keyrings,
 }
 
 impl ClusterHome {
     /// The custom resource. Nothing is asked yet.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, served: Served::Pinstream, is_rehearsal: false, keyrings: Mutex::default() }
+        Self { client, served: Served::Pinstream, is_rehearsal: false, keyrings: Keyrings::default() }
     }
 
     /// The resource that is preferred and served. With `is_rehearsal` writes are checked and answered, but nothing is
@@ -284,23 +279,16 @@ impl Home for ClusterHome {
 
     async fn keyring(&self, namespace: &str) -> Result<Keyring, HomeError> {
         let now = Instant::now();
-        let fresh = |known: &HashMap<String, (Instant, Keyring)>| {
-            known.get(namespace).filter(|(until, _)| now < *until).map(|(_, keyring)| keyring.clone())
-        };
-        if let Some(keyring) = fresh(&self.keyrings.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(keyring) = self.keyrings.get(namespace, now) {
             return Ok(keyring);
         }
         let keyring = self.read_keyring(namespace).await?;
-        let mut known = self.keyrings.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (until, _)| now < *until);
-        known.insert(namespace.to_owned(), (now + SECRETS_FRESH, keyring.clone()));
+        self.keyrings.put(namespace, keyring.clone(), now);
         Ok(keyring)
     }
 
     fn keyring_was_refused(&self, namespace: &str) {
-        if let Some((until, _)) = self.keyrings.lock().unwrap_or_else(PoisonError::into_inner).get_mut(namespace) {
-            *until = (*until).min(Instant::now() + SECRETS_REFUSED);
-        }
+        self.keyrings.refused(namespace, Instant::now());
     }
 
     /// Images of running containers, by what their node says.

@@ -1,0 +1,186 @@
+//! When things come due, step by step and as a property over any order of events.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_mins(15);
+const RULES: Rules = Rules { interval: INTERVAL, scheduled_per_minute: 60_000 };
+
+/// A stream with one tag: generation of the spec, of its newest entry, of its failure.
+fn stream(name: &str, generation: i64, item: Option<i64>, failure: Option<i64>, scheduled: bool) -> ImageStream {
+    let items: Vec<Value> = item
+        .map(|generation| json!({"dockerImageReference": "a", "image": "sha256:1", "generation": generation}))
+        .into_iter()
+        .collect();
+    let conditions: Vec<Value> = failure
+        .map(|generation| json!({"type": "ImportSuccess", "status": "False", "generation": generation}))
+        .into_iter()
+        .collect();
+    serde_json::from_value(json!({"metadata": {"name": name, "namespace": "demo"},
+        "spec": {"tags": [{"name": "1", "generation": generation, "importPolicy": {"scheduled": scheduled},
+            "from": {"kind": "DockerImage", "name": "q.io/a:1"}}]},
+        "status": {"tags": [{"tag": "1", "items": items, "conditions": conditions}]}}))
+    .unwrap()
+}
+
+fn due(agenda: &mut Agenda, now: Duration) -> Option<Vec<String>> {
+    agenda.next(now).map(|due| due.tags)
+}
+
+fn finish(agenda: &mut Agenda, verdict: Verdict, now: Duration) {
+    agenda.finish(&Key::new("demo", "app"), &[("1".to_owned(), verdict)], now, 7 << 60);
+}
+
+#[test]
+fn what_is_asked_for_is_due_at_once_and_once() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, Some(1), None, false), SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]));
+    assert_eq!(due(&mut agenda, SECOND), None);
+    agenda.apply(&stream("app", 2, Some(2), None, false), SECOND, 0);
+    finish(&mut agenda, Verdict::Done, SECOND);
+    assert_eq!((agenda.wake(), agenda.states()), (None, States { imported: 1, ..States::default() }));
+}
+
+#[test]
+fn change_while_it_runs_is_due_afterwards() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    agenda.next(SECOND).unwrap();
+    agenda.apply(&stream("app", 3, Some(2), None, false), SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), None);
+    agenda.finish(&Key::new("demo", "app"), &[], SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]));
+}
+
+#[test]
+fn failure_comes_again_after_waits_that_double_up_to_a_limit() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    let (mut now, mut waits) = (SECOND, Vec::new());
+    for _ in 0..8 {
+        agenda.next(now).unwrap();
+        agenda.apply(&stream("app", 2, None, Some(2), false), now, 0);
+        finish(&mut agenda, Verdict::Later(None), now);
+        let next = agenda.wake().unwrap();
+        waits.push(next.saturating_sub(now).as_secs());
+        now = next;
+    }
+    let expected = [30_u64, 60, 120, 240, 480, 900, 900, 900];
+    for (wait, expected) in waits.iter().zip(expected) {
+        assert!((expected * 9 / 10..=expected * 11 / 10).contains(wait), "{waits:?}");
+    }
+    agenda.next(now).unwrap();
+    agenda.apply(&stream("app", 2, Some(2), None, true), now, 0);
+    finish(&mut agenda, Verdict::Done, now);
+    let wait = agenda.wake().unwrap().saturating_sub(now);
+    assert!(wait >= INTERVAL * 9 / 10 && wait <= INTERVAL * 11 / 10, "{wait:?}");
+}
+
+#[test]
+fn registry_that_asks_for_patience_gets_it() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    agenda.next(SECOND).unwrap();
+    finish(&mut agenda, Verdict::Later(Some(Duration::from_hours(2))), SECOND);
+    assert_eq!(agenda.wake(), Some(SECOND + Duration::from_hours(2)));
+}
+
+#[test]
+fn what_is_refused_for_good_waits_for_a_change() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    agenda.next(SECOND).unwrap();
+    agenda.apply(&stream("app", 2, None, Some(2), false), SECOND, 0);
+    finish(&mut agenda, Verdict::Never, SECOND);
+    agenda.apply(&stream("app", 2, None, Some(2), false), SECOND, 0);
+    assert_eq!((agenda.wake(), agenda.states().failed), (None, 1));
+    agenda.apply(&stream("app", 3, None, Some(2), false), SECOND, 0);
+    assert!(due(&mut agenda, SECOND).is_some());
+}
+
+#[test]
+fn deleted_stream_is_never_due() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    agenda.delete(&Key::new("demo", "app"));
+    assert_eq!(agenda.next(SECOND), None);
+    finish(&mut agenda, Verdict::Later(None), SECOND);
+    assert_eq!((agenda.wake(), agenda.states()), (None, States::default()));
+}
+
+#[test]
+fn schedule_is_spread_and_bounded_in_each_minute() {
+    let mut agenda = Agenda::new(Rules { interval: INTERVAL, scheduled_per_minute: 600 });
+    for number in 0..10_000_u64 {
+        let stream = stream(&format!("app-{number}"), 1, Some(1), None, true);
+        agenda.apply(&stream, Duration::ZERO, number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+    assert_eq!(agenda.states().scheduled, 10_000);
+    let mut per_minute = Vec::new();
+    for minute in 0..20_u64 {
+        let mut count = 0;
+        for second in 0..60 {
+            let now = Duration::from_secs(minute * 60 + second);
+            while let Some(due) = agenda.next(now) {
+                count += due.tags.len();
+                agenda.finish(&due.key, &[("1".to_owned(), Verdict::Done)], now, count as u64 * 0x9e37_79b9_7f4a);
+            }
+        }
+        per_minute.push(count);
+    }
+    assert!(per_minute.iter().all(|count| (500..=700).contains(count)), "{per_minute:?}");
+    assert!(agenda.overdue(Duration::from_mins(20)) > Duration::ZERO);
+}
+
+#[test]
+fn unnumbered_and_copied_tags_make_the_stream_itself_due() {
+    let mut agenda = Agenda::new(RULES);
+    let mut unnumbered = stream("app", 0, None, None, false);
+    unnumbered.spec.tags[0].generation = None;
+    agenda.apply(&unnumbered, SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned(), "1".to_owned()]));
+    let mut copied = stream("copy", 1, None, None, false);
+    copied.spec.tags[0].reference = true;
+    agenda.apply(&copied, SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
+}
+
+proptest! {
+    /// Whatever happens in whatever order, a stream is never given twice at a time, and what is left over is
+    /// consistent.
+    #[test]
+    fn no_stream_runs_twice_at_a_time(steps in prop::collection::vec((0_u8..5, 0_u8..4, 0_i64..4, any::<u64>()), 0..200)) {
+        let mut agenda = Agenda::new(RULES);
+        let mut running: Vec<Due> = Vec::new();
+        let mut now = Duration::ZERO;
+        for (step, name, generation, random) in steps {
+            now += Duration::from_secs(random % 100);
+            let key = Key::new("demo", &name.to_string());
+            match step {
+                0 => agenda.apply(&stream(&key.name, generation, Some(1), None, true), now, random),
+                1 => agenda.apply(&stream(&key.name, generation, None, Some(generation), false), now, random),
+                2 => {
+                    agenda.delete(&key);
+                    running.retain(|due| due.key != key);
+                }
+                3 => if let Some(due) = agenda.next(now) {
+                    prop_assert!(running.iter().all(|other| other.key != due.key));
+                    running.push(due);
+                },
+                _ => if let Some(due) = running.pop() {
+                    let verdict = [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never][usize::from(name)];
+                    let verdicts: Vec<_> = due.tags.iter().map(|tag| (tag.clone(), verdict)).collect();
+                    agenda.finish(&due.key, &verdicts, now, random);
+                },
+            }
+            let slots = agenda.urgent.len() + agenda.routine.len();
+            let entries: usize = agenda.streams.values().filter(|stream| !stream.is_running)
+                .map(|stream| stream.entries.values().filter(|entry| entry.at.is_some()).count()).sum();
+            prop_assert_eq!(slots, entries);
+        }
+    }
+}
