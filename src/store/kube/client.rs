@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::Uri;
 use hyper::header::{HeaderValue, USER_AGENT};
+use hyper_util::client::proxy::matcher::Matcher;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
@@ -46,12 +48,23 @@ pub enum ConnectError {
 /// [`ConnectError`], which says where was looked.
 pub async fn connect(access: &Access) -> Result<Client, ConnectError> {
     let mut config = find(access).await?;
+    if config.proxy_url.is_some() && config.proxy_url == proxy_of_environment() {
+        // Kube's client looks for the proxy among the exceptions, where the API server should be looked for.
+        let is_excepted = Matcher::from_env().intercept(&config.cluster_url).is_none();
+        config.proxy_url = config.proxy_url.filter(|_| !is_excepted);
+    }
     config.connect_timeout = Some(CONNECT_LIMIT);
     // Whoever asks knows better when to ask again.
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("pinstream/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
     Client::try_from(config).map_err(ConnectError::Unusable)
+}
+
+/// The proxy that a kubeconfig without one of its own leads to.
+fn proxy_of_environment() -> Option<Uri> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    set("HTTPS_PROXY").or_else(|| set("https_proxy"))?.parse().ok()
 }
 
 async fn find(access: &Access) -> Result<Config, ConnectError> {
