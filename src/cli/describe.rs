@@ -111,7 +111,8 @@ impl Verb for DescribeTags {
 /// Prints what is not the first with two empty lines before it.
 fn print_apart(number: usize, text: &str) -> anyhow::Result<()> {
     let gap = if number == 0 { "" } else { "\n\n" };
-    output::print(&format!("{gap}{text}"))
+    output::print(&format!("{gap}{text}"))?;
+    Ok(())
 }
 
 fn or_none(value: &str) -> String {

@@ -148,7 +148,7 @@ async fn get<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<(
     let mut found = listed.find(backend).await?;
     let last = found.missing.pop();
     let mut columns = Columns::default();
-    output::print(&text(listed, &found.rows, &mut columns)?)?;
+    let is_read = output::print(&text(listed, &found.rows, &mut columns)?)?;
     for missing in &found.missing {
         eprintln!("pinstream: {missing}");
     }
@@ -164,7 +164,7 @@ async fn get<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<(
         let selected = if how.selector.is_some() { " with these labels" } else { "" };
         eprintln!("there are no {}{selected} in {place}", L::PLURAL);
     }
-    if how.watch { watch::follow(listed, backend, found.rows, columns).await } else { Ok(()) }
+    if how.watch && is_read { watch::follow(listed, backend, found.rows, columns).await } else { Ok(()) }
 }
 
 /// All that was found.
