@@ -18,6 +18,7 @@ mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
+mod reading_tests;
 mod release;
 mod release_tests;
 mod rotation_tests;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        reading_tests::TESTS,
         streams_tests::TESTS,
         release_tests::TESTS,
         workload_tests::TESTS,
