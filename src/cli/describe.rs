@@ -69,8 +69,8 @@ struct DescribeTags {
 impl Describe {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.what {
-            What::Is(streams) => backend::run(&streams.target.clone(), &Opening::default(), streams),
-            What::Istag(tags) => backend::run(&tags.target.clone(), &Opening::default(), tags),
+            What::Is(streams) => backend::run(&streams.target.clone(), &Opening::to_read(), streams),
+            What::Istag(tags) => backend::run(&tags.target.clone(), &Opening::to_read(), tags),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Get {
             What::Is(streams) => &streams.how.target,
             What::Istag(tags) => &tags.how.target,
         };
-        backend::run(&target.clone(), &Opening::default(), self)
+        backend::run(&target.clone(), &Opening::to_read(), self)
     }
 }
 

@@ -259,6 +259,18 @@ fn watched_objects_follow_each_other() {
 }
 
 #[test]
+fn nothing_is_written_where_streams_are_read() {
+    let folder = folder();
+    let private = folder.path().join("streams/.pinstream");
+    fs::remove_dir_all(&private).unwrap();
+    for line in ["get is -n demo", "get istag -n demo", "describe is keycloak -n demo", "history keycloak:20.0 -n demo"]
+    {
+        assert_eq!(run(folder.path(), line).0, 0, "{line}");
+    }
+    assert!(!private.exists());
+}
+
+#[test]
 fn reader_that_stopped_is_no_failure() {
     let folder = folder();
     for line in ["get is -n demo", "get is -n demo -w", "describe is keycloak -n demo", "history keycloak:20.0 -n demo"]

@@ -38,13 +38,18 @@ impl DirectoryBackend {
             registries: registry.as_ref().map_or_else(Registries::default, |settings| settings.registries.clone()),
         };
         let root = root.to_owned();
-        let default_mode = common.default_mode;
+        let (default_mode, only_reads) = (common.default_mode, opening.only_reads);
         let opened = tokio::task::spawn_blocking(move || {
             let mut directory = Directory::new(root.clone(), None);
             look(&mut directory)?;
-            let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
-            let home = DirectoryHome::open(&root, directory.owners(), default_mode, logins)
-                .with_context(|| format!("nothing can be written into {}", root.display()))?;
+            let owners = directory.owners();
+            let home = if only_reads {
+                DirectoryHome::open_to_read(&root, owners, default_mode)
+            } else {
+                let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
+                DirectoryHome::open(&root, owners, default_mode, logins)
+                    .with_context(|| format!("nothing can be written into {}", root.display()))?
+            };
             anyhow::Ok((home, Arc::new(Mutex::new(directory))))
         });
         let registry = registry.filter(|_| opening.wait.wait && opening.dry_run == DryRun::None);
