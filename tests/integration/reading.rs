@@ -248,6 +248,16 @@ fn changes_are_watched_until_ctrl_c() {
 }
 
 #[test]
+fn list_that_is_empty_at_first_has_its_header_before_the_first_line() {
+    let folder = folder();
+    let mut watching = Watching::start(folder.path(), "get is -n new -w");
+    let mut told = BufReader::new(watching.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(told.next().unwrap(), "there are no image streams in namespace new; -A shows those of all");
+    replace(folder.path(), "later.yaml", &EMPTY.replace("demo", "new"));
+    assert_eq!([watching.line(), watching.line()], ["NAME    IMAGE REPOSITORY   TAGS   UPDATED", "later"]);
+}
+
+#[test]
 fn watched_objects_follow_each_other() {
     let folder = folder();
     let mut watching = Watching::start(folder.path(), "get istag tools:1.36 -n demo -o yaml -w");

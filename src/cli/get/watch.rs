@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Listed, Row};
+use super::{Listed, Row, text};
 use crate::cli::backend::Backend;
-use crate::cli::output::{self, Format};
+use crate::cli::output;
 use crate::cli::table::Columns;
 use crate::store::home::HomeError;
 
@@ -80,19 +80,4 @@ fn key(row: &Row) -> (String, String) {
 
 fn versions(rows: &[Row]) -> Versions {
     rows.iter().map(|row| (key(row), row.version.clone())).collect()
-}
-
-fn text<L: Listed>(listed: &L, rows: &[&Row], columns: &mut Columns) -> anyhow::Result<String> {
-    let how = listed.how();
-    let text = |row: &&Row| match how.output {
-        Format::Json => output::json(&row.object),
-        Format::Yaml => Ok("---\n".to_owned() + &output::yaml(&row.object)?),
-        Format::Name => Ok(row.name.clone() + "\n"),
-        Format::Table | Format::Wide => {
-            let line = row.line(how);
-            columns.fit(&line);
-            Ok(columns.line(&line))
-        }
-    };
-    rows.iter().map(text).collect()
 }
