@@ -224,11 +224,20 @@ pub(super) trait Verb {
 /// How a backend is opened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Opening {
+    /// The command writes nothing, so that a directory need not be writable.
+    pub only_reads: bool,
     pub dry_run: DryRun,
     /// How long to wait for imports; `None` if not at all.
     pub wait: WaitArgs,
     /// How registries are asked, if the command imports.
     pub registry: Option<RegistryArgs>,
+}
+
+impl Opening {
+    /// For a command that only reads.
+    pub(super) fn to_read() -> Self {
+        Self { only_reads: true, ..Self::default() }
+    }
 }
 
 /// Runs a command where the flags say.

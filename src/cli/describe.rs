@@ -69,8 +69,8 @@ struct DescribeTags {
 impl Describe {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.what {
-            What::Is(streams) => backend::run(&streams.target.clone(), &Opening::default(), streams),
-            What::Istag(tags) => backend::run(&tags.target.clone(), &Opening::default(), tags),
+            What::Is(streams) => backend::run(&streams.target.clone(), &Opening::to_read(), streams),
+            What::Istag(tags) => backend::run(&tags.target.clone(), &Opening::to_read(), tags),
         }
     }
 }
@@ -111,7 +111,8 @@ impl Verb for DescribeTags {
 /// Prints what is not the first with two empty lines before it.
 fn print_apart(number: usize, text: &str) -> anyhow::Result<()> {
     let gap = if number == 0 { "" } else { "\n\n" };
-    output::print(&format!("{gap}{text}"))
+    output::print(&format!("{gap}{text}"))?;
+    Ok(())
 }
 
 fn or_none(value: &str) -> String {

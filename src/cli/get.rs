@@ -130,7 +130,7 @@ impl Get {
             What::Is(streams) => &streams.how.target,
             What::Istag(tags) => &tags.how.target,
         };
-        backend::run(&target.clone(), &Opening::default(), self)
+        backend::run(&target.clone(), &Opening::to_read(), self)
     }
 }
 
@@ -148,7 +148,12 @@ async fn get<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<(
     let mut found = listed.find(backend).await?;
     let last = found.missing.pop();
     let mut columns = Columns::default();
-    output::print(&text(listed, &found.rows, &mut columns)?)?;
+    let is_read = output::print(&match how.output {
+        _ if found.rows.is_empty() && listed.is_named() => String::new(),
+        Format::Json if !how.watch => output::json(&whole(listed, &found.rows))?,
+        Format::Yaml if !how.watch => output::yaml(&whole(listed, &found.rows))?,
+        _ => text(listed, &found.rows.iter().collect::<Vec<_>>(), &mut columns)?,
+    })?;
     for missing in &found.missing {
         eprintln!("pinstream: {missing}");
     }
@@ -164,33 +169,33 @@ async fn get<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<(
         let selected = if how.selector.is_some() { " with these labels" } else { "" };
         eprintln!("there are no {}{selected} in {place}", L::PLURAL);
     }
-    if how.watch { watch::follow(listed, backend, found.rows, columns).await } else { Ok(()) }
+    if how.watch && is_read { watch::follow(listed, backend, found.rows, columns).await } else { Ok(()) }
 }
 
-/// All that was found.
-fn text<L: Listed>(listed: &L, rows: &[Row], columns: &mut Columns) -> anyhow::Result<String> {
-    let how = listed.how();
-    if rows.is_empty() && listed.is_named() {
-        return Ok(String::new());
-    }
-    let whole = || match rows {
+/// All that was found as one object.
+fn whole<L: Listed>(listed: &L, rows: &[Row]) -> Value {
+    match rows {
         [one] if listed.is_one() => one.object.clone(),
         rows => output::list(&rows.iter().map(|row| row.object.clone()).collect::<Vec<_>>()),
-    };
+    }
+}
+
+/// One after the other, in a table below its header if that was not printed before.
+fn text<L: Listed>(listed: &L, rows: &[&Row], columns: &mut Columns) -> anyhow::Result<String> {
+    let how = listed.how();
     match how.output {
-        Format::Json => output::json(&whole()),
-        Format::Yaml => output::yaml(&whole()),
+        Format::Json => rows.iter().map(|row| output::json(&row.object)).collect(),
+        Format::Yaml => rows.iter().map(|row| Ok("---\n".to_owned() + &output::yaml(&row.object)?)).collect(),
         Format::Name => Ok(rows.iter().map(|row| row.name.clone() + "\n").collect()),
-        Format::Table | Format::Wide if rows.is_empty() => Ok(String::new()),
         Format::Table | Format::Wide => {
-            let namespace = how.all_namespaces.then_some("NAMESPACE");
-            let header: Vec<_> = namespace.into_iter().chain(listed.header()).collect();
-            columns.fit(&header);
-            let lines: Vec<_> = rows.iter().map(|row| row.line(how)).collect();
+            let namespace = how.all_namespaces.then(|| "NAMESPACE".to_owned());
+            let header = namespace.into_iter().chain(listed.header().into_iter().map(str::to_owned)).collect();
+            let header = Some(header).filter(|_| columns.is_empty() && !rows.is_empty());
+            let lines: Vec<_> = header.into_iter().chain(rows.iter().map(|row| row.line(how))).collect();
             for line in &lines {
                 columns.fit(line);
             }
-            Ok(columns.line(&header) + &lines.iter().map(|line| columns.line(line)).collect::<String>())
+            Ok(lines.iter().map(|line| columns.line(line)).collect())
         }
     }
 }

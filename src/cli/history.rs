@@ -80,7 +80,7 @@ struct Entry {
 
 impl History {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        backend::run(&self.target.clone(), &Opening::default(), self)
+        backend::run(&self.target.clone(), &Opening::to_read(), self)
     }
 }
 

@@ -24,19 +24,14 @@ pub(super) enum Format {
     Name,
 }
 
-/// Writes to standard output. Whoever reads it may have stopped to, which is no failure.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    match try_print(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("nothing can be printed"),
-        _ => Ok(()),
-    }
-}
-
-/// Writes to standard output, and says if nobody reads it any more.
-pub(super) fn try_print(text: &str) -> io::Result<()> {
+/// Writes to standard output. Whoever reads it may have stopped to, which is no failure. Says whether somebody still reads.
+pub(super) fn print(text: &str) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("nothing can be printed"),
+    }
 }
 
 /// JSON in lines, indented as kubectl does it.

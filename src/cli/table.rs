@@ -10,6 +10,11 @@ const TAB: usize = 8;
 pub(super) struct Columns(Vec<usize>);
 
 impl Columns {
+    /// There was no line yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Makes room for a line.
     pub(super) fn fit<S: AsRef<str>>(&mut self, cells: &[S]) {
         self.0.resize(self.0.len().max(cells.len()), 0);

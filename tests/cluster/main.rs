@@ -29,6 +29,7 @@ mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod reading_tests;
 mod registry;
 mod release;
 mod release_tests;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        reading_tests::TESTS,
         streams_tests::TESTS,
         stream_writes_tests::TESTS,
         release_tests::TESTS,

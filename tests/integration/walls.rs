@@ -30,6 +30,12 @@ const PURE: &[(&str, &[&str])] = &[
     ("server/authority", &["server"]),
     ("server/issue", &["server"]),
     ("crd", &["stream"]),
+    ("cli/age", &[]),
+    ("cli/table", &[]),
+    ("cli/selector", &[]),
+    ("cli/image_tag", &["image", "stream"]),
+    ("cli/describe/stream", &["stream"]),
+    ("cli/describe/image", &["image"]),
 ];
 
 /// What nothing pure may name: clocks, async, the outside world.

@@ -38,15 +38,19 @@ impl DirectoryBackend {
             registries: registry.as_ref().map_or_else(Registries::default, |settings| settings.registries.clone()),
         };
         let root = root.to_owned();
-        let default_mode = common.default_mode;
+        let (default_mode, only_reads) = (common.default_mode, opening.only_reads);
         let opened = tokio::task::spawn_blocking(move || {
             let mut directory = Directory::new(root.clone(), None);
-            look(&mut directory);
-            anyhow::ensure!(directory.is_readable(), "the directory {} cannot be read", root.display());
-            let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
-            let home = DirectoryHome::open(&root, directory.owners(), default_mode, logins)
-                .with_context(|| format!("nothing can be written into {}", root.display()))?;
-            Ok((home, Arc::new(Mutex::new(directory))))
+            look(&mut directory)?;
+            let owners = directory.owners();
+            let home = if only_reads {
+                DirectoryHome::open_to_read(&root, owners, default_mode)
+            } else {
+                let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
+                DirectoryHome::open(&root, owners, default_mode, logins)
+                    .with_context(|| format!("nothing can be written into {}", root.display()))?
+            };
+            anyhow::Ok((home, Arc::new(Mutex::new(directory))))
         });
         let registry = registry.filter(|_| opening.wait.wait && opening.dry_run == DryRun::None);
         let (home, directory) = opened.await??;
@@ -54,11 +58,13 @@ impl DirectoryBackend {
     }
 }
 
-/// Reads what changed in a directory, and tells what cannot be read.
-fn look(directory: &mut Directory) {
+/// Reads what changed in a directory, and tells which files cannot be read.
+fn look(directory: &mut Directory) -> anyhow::Result<()> {
     for (path, problem) in directory.look(SystemTime::now()).new_problems {
+        anyhow::ensure!(path != directory.root(), "{}: {problem}", path.display());
         tracing::warn!(path = %path.display(), %problem, "image streams cannot be read from here");
     }
+    Ok(())
 }
 
 impl Backend for DirectoryBackend {
@@ -80,7 +86,7 @@ impl Backend for DirectoryBackend {
         let directory = Arc::clone(&self.directory);
         // One that was being read when its reader failed is read on from there.
         let looked = move || look(&mut directory.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(tokio::task::spawn_blocking(looked).await?)
+        tokio::task::spawn_blocking(looked).await?
     }
 
     async fn import(&self, key: &Key, tags: &[String]) -> anyhow::Result<()> {

@@ -1,12 +1,11 @@
 //! What changes of a list after it was printed, until Ctrl-C. Looks again and again, at a directory and at a cluster.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
-use super::{Listed, Row};
+use super::{Listed, Row, text};
 use crate::cli::backend::Backend;
-use crate::cli::output::{self, Format};
+use crate::cli::output;
 use crate::cli::table::Columns;
 use crate::store::home::HomeError;
 
@@ -22,15 +21,24 @@ pub(super) async fn follow<L: Listed, B: Backend>(
     listed: &L,
     backend: &B,
     rows: Vec<Row>,
+    columns: Columns,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        ended = print_changes(listed, backend, &rows, columns) => ended,
+    }
+}
+
+async fn print_changes<L: Listed, B: Backend>(
+    listed: &L,
+    backend: &B,
+    rows: &[Row],
     mut columns: Columns,
 ) -> anyhow::Result<()> {
-    let mut known = versions(&rows);
+    let mut known = versions(rows);
     let mut trouble = String::new();
     loop {
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
-            () = tokio::time::sleep(LOOK) => {}
-        }
+        tokio::time::sleep(LOOK).await;
         let rows = match look(listed, backend).await {
             Ok(rows) => rows,
             Err(error) => {
@@ -46,9 +54,8 @@ pub(super) async fn follow<L: Listed, B: Backend>(
         let now = versions(&rows);
         known.keys().filter(|row| !now.contains_key(*row)).for_each(|(_, name)| eprintln!("{name} is gone"));
         let changed: Vec<_> = rows.iter().filter(|row| known.get(&key(row)) != Some(&row.version)).collect();
-        match output::try_print(&text(listed, &changed, &mut columns)?) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            printed => printed?,
+        if !output::print(&text(listed, &changed, &mut columns)?)? {
+            return Ok(());
         }
         known = now;
     }
@@ -73,19 +80,4 @@ fn key(row: &Row) -> (String, String) {
 
 fn versions(rows: &[Row]) -> Versions {
     rows.iter().map(|row| (key(row), row.version.clone())).collect()
-}
-
-fn text<L: Listed>(listed: &L, rows: &[&Row], columns: &mut Columns) -> anyhow::Result<String> {
-    let how = listed.how();
-    let text = |row: &&Row| match how.output {
-        Format::Json => output::json(&row.object),
-        Format::Yaml => Ok("---\n".to_owned() + &output::yaml(&row.object)?),
-        Format::Name => Ok(row.name.clone() + "\n"),
-        Format::Table | Format::Wide => {
-            let line = row.line(how);
-            columns.fit(&line);
-            Ok(columns.line(&line))
-        }
-    };
-    rows.iter().map(text).collect()
 }

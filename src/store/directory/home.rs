@@ -92,6 +92,13 @@ impl DirectoryHome {
         Ok(Self { files: Arc::new(Files { root: root.to_owned(), private, owners, default_mode, logins }) })
     }
 
+    /// Like [`DirectoryHome::open`], for those who only read: nothing is made there, and nothing need be writable.
+    #[must_use]
+    pub fn open_to_read(root: &Path, owners: Arc<Owners>, default_mode: ImportMode) -> Self {
+        let private = Private::open_to_read(root);
+        Self { files: Arc::new(Files { root: root.to_owned(), private, owners, default_mode, logins: None }) }
+    }
+
     /// Deletes what is known of images that no stream refers to, again and again. Never ends.
     pub async fn keep_clean(self) {
         loop {

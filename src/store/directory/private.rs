@@ -19,18 +19,20 @@ const NAME: &str = ".pinstream";
 #[derive(Debug)]
 pub(super) struct Private {
     folder: PathBuf,
+    /// Nothing is written, so that the folder need not be there.
+    is_only_read: bool,
 }
 
 /// Held by whoever changes a stream. Others wait.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    _file: Option<File>,
 }
 
 impl Private {
     /// Makes the folder if it is not there. The directory that it is in must be.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
-        let private = Self { folder: root.join(NAME) };
+        let private = Self { folder: root.join(NAME), is_only_read: false };
         for folder in [&private.folder, &private.folder.join("images"), &private.folder.join("streams")] {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -42,11 +44,25 @@ impl Private {
         Ok(private)
     }
 
+    /// The folder for those who only read, whether it is there or not.
+    pub(super) fn open_to_read(root: &Path) -> Self {
+        Self { folder: root.join(NAME), is_only_read: true }
+    }
+
     /// Waits until nobody else, of whatever process, changes a stream.
     pub(super) fn lock(&self) -> io::Result<Lock> {
-        let file = File::options().create(true).write(true).truncate(false).open(self.folder.join("lock"))?;
+        let path = self.folder.join("lock");
+        let file = if self.is_only_read {
+            match File::open(path) {
+                // Nobody has written here yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock { _file: None }),
+                file => file?,
+            }
+        } else {
+            File::options().create(true).write(true).truncate(false).open(path)?
+        };
         file.lock()?;
-        Ok(Lock { _file: file })
+        Ok(Lock { _file: Some(file) })
     }
 
     fn ledger_file(&self, key: &Key) -> PathBuf {
