@@ -332,7 +332,7 @@ fn the_webhook_waits_for_rights_and_resource_and_outlives_the_api_server(plane: 
 }
 
 /// A resource like OpenShift's, which takes whatever it is given.
-fn install_openshift(plane: &ControlPlane) {
+pub fn install_openshift(plane: &ControlPlane) {
     let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "imagestreams.image.openshift.io"},
         "spec": {"group": "image.openshift.io", "scope": "Namespaced",

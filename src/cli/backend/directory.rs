@@ -17,6 +17,9 @@ use crate::store::directory::{Directory, DirectoryHome};
 use crate::stream::Key;
 use crate::stream::types::ImportMode;
 
+/// Import mode of tags that say none.
+const DEFAULT_MODE: ImportMode = ImportMode::PreserveOriginal;
+
 /// A directory.
 pub(in crate::cli) struct DirectoryBackend {
     home: DirectoryHome,
@@ -32,11 +35,11 @@ impl DirectoryBackend {
             namespace: target.namespace.clone().unwrap_or_else(|| "default".to_owned()),
             group: crate::crd::GROUP.to_owned(),
             dry_run: opening.dry_run,
-            default_mode: ImportMode::PreserveOriginal,
+            // What nobody said is not written into files.
+            default_mode: ImportMode::Unset,
             registries: registry.as_ref().map_or_else(Registries::default, |settings| settings.registries.clone()),
         };
         let root = root.to_owned();
-        let default_mode = common.default_mode;
         let opened = tokio::task::spawn_blocking(move || {
             let mut directory = Directory::new(root.clone(), None);
             let look = directory.look(SystemTime::now());
@@ -45,7 +48,7 @@ impl DirectoryBackend {
             }
             anyhow::ensure!(directory.is_readable(), "the directory {} cannot be read", root.display());
             let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
-            DirectoryHome::open(&root, directory.owners(), default_mode, logins)
+            DirectoryHome::open(&root, directory.owners(), DEFAULT_MODE, logins)
                 .with_context(|| format!("nothing can be written into {}", root.display()))
         });
         let registry = registry.filter(|_| opening.wait.wait && opening.dry_run == DryRun::None);
@@ -74,7 +77,7 @@ impl Backend for DirectoryBackend {
         let remote = registry::Client::new(registry, metrics.registry_requests.clone())?;
         let settings = Settings {
             rules: Rules { interval: std::time::Duration::from_mins(15), scheduled_per_minute: 1 },
-            default_mode: self.common.default_mode,
+            default_mode: DEFAULT_MODE,
             repository_tags_max: 50,
             registry_host: None,
         };
