@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Backend, Common, OPENSHIFT, Opening, pending, remove_from_stream};
 use crate::cli::target::{DryRun, Target, WaitArgs};
+use crate::config::RegistryArgs;
 use crate::controller::agenda::WHOLE_STREAM;
 use crate::registry::Registries;
 use crate::store::home::{Home as _, HomeError};
@@ -40,7 +41,7 @@ impl ClusterBackend {
             dry_run: opening.dry_run,
             // Left to the cluster.
             default_mode: ImportMode::Unset,
-            registries: opening.registry.as_ref().map_or_else(Registries::default, |args| args.registries()),
+            registries: opening.registry.as_ref().map_or_else(Registries::default, RegistryArgs::registries),
         };
         Ok(Self { home, common, wait: opening.wait })
     }

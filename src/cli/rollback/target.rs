@@ -131,7 +131,7 @@ impl Back {
     pub(super) fn outlook(&self, before: &ImageStream, name: &TagName, keeps_schedule: bool) -> String {
         let spec_tag = before.spec.tag(&name.tag);
         let Some(from) = spec_tag.and_then(|tag| tag.from.as_ref()) else {
-            return "It stays there until it is set again.".to_owned();
+            return "It stays there until it is set again".to_owned();
         };
         if keeps_schedule {
             return format!(
@@ -161,7 +161,7 @@ impl Back {
             },
             ReferenceKind::ImageStreamImage => "stays there until it is set again".to_owned(),
         };
-        format!("It {how}.")
+        format!("It {how}")
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
         let from = json!({"name": "1", "generation": 3, "from": {"kind": "ImageStreamTag", "name": "2"}});
         stream.spec.tags[0] = serde_json::from_value(from).unwrap();
         let outlook = found(&stream, &name(), None).unwrap().outlook(&stream, &name(), false);
-        assert!(outlook.ends_with("to let it: pinstream tag app:2 app:1 --alias."), "{outlook}");
+        assert!(outlook.ends_with("to let it: pinstream tag app:2 app:1 --alias"), "{outlook}");
     }
 
     #[rstest]
