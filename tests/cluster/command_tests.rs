@@ -11,16 +11,22 @@ use crate::importing::{Importing, history, in_parallel, named};
 use crate::registry::{Content, Guard, Registry};
 use crate::streams_tests::install_openshift;
 use crate::user::User;
+use crate::waiting::eventually;
 
 /// What runs on a control plane where a controller imports.
 pub mod importing {
-    use super::*;
+    use super::{
+        Importing, commands_at_the_same_time_lose_nothing, streams_of_a_cluster_are_written_by_commands,
+        streams_of_a_directory_are_written_by_commands, the_right_to_write_the_status_is_needed_and_named,
+        workloads_are_looked_up_by_force,
+    };
 
     crate::tests![Importing:
         streams_of_a_cluster_are_written_by_commands,
         streams_of_a_directory_are_written_by_commands,
         commands_at_the_same_time_lose_nothing,
         workloads_are_looked_up_by_force,
+        the_right_to_write_the_status_is_needed_and_named,
     ];
 }
 
@@ -204,6 +210,25 @@ fn workloads_are_looked_up_by_force(site: &Importing) {
     assert_eq!(template(), Value::Null);
     let output = place.run("set image-lookup deploy/none");
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
+}
+
+fn the_right_to_write_the_status_is_needed_and_named(site: &Importing) {
+    let namespace = site.plane.namespace();
+    let account = site.plane.service_account(&namespace.name, "default");
+    let grant = |name: &str, verbs: &str, resource: &str| {
+        let (verbs, resource) = (format!("--verb={verbs}"), format!("--resource={resource}"));
+        namespace.kubectl(&["create", "role", name, &verbs, &resource]).ok();
+        let (role, account) = (format!("--role={name}"), format!("--serviceaccount={}:default", namespace.name));
+        namespace.kubectl(&["create", "rolebinding", name, &role, &account]).ok();
+    };
+    grant("editor", "get,list,create,patch,delete", "imagestreams.pinstream.dev");
+    eventually("the rights are known", || run(&account, "set image-lookup").code == Some(0));
+    assert_eq!(run(&account, "create istag app:1 --from-image q.io/a:1 --reference").code, Some(0));
+    let output = run(&account, "delete istag app:1");
+    assert!(output.code == Some(2) && output.stderr.contains("imagestreams/status"), "{output:?}");
+    grant("status", "patch", "imagestreams.pinstream.dev/status");
+    eventually("the history is deleted too", || run(&account, "delete istag app:1").code == Some(0));
+    assert_eq!(run(&account, "delete istag app:1").code, Some(1));
 }
 
 /// A resource of the OpenShift group numbers its tags itself; without its tags as resources, they are taken out of it.
