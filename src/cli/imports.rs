@@ -24,7 +24,12 @@ pub(super) struct ImportArgs {
 
 impl ImportArgs {
     pub(super) fn opening(&self) -> Opening {
-        Opening { dry_run: self.dry_run.dry_run, wait: self.wait, registry: Some(self.registry.clone()) }
+        Opening {
+            dry_run: self.dry_run.dry_run,
+            wait: self.wait,
+            registry: Some(self.registry.clone()),
+            ..Opening::default()
+        }
     }
 }
 

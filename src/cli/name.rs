@@ -49,6 +49,21 @@ pub(super) fn stream_name(written: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a namespace.
+pub(super) fn namespace(written: &str) -> Result<String, String> {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = written.as_bytes();
+    let is_name = bytes.first().copied().is_some_and(is_letter)
+        && bytes.last().copied().is_some_and(is_letter)
+        && bytes.len() <= 63
+        && bytes.iter().all(|byte| is_letter(*byte) || *byte == b'-');
+    if is_name {
+        Ok(written.to_owned())
+    } else {
+        Err(format!("{written:?} is no name of a namespace; write lower-case letters, digits and '-', such as demo"))
+    }
+}
+
 /// The name of a tag.
 pub(super) fn tag_name(written: &str) -> Result<String, String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -85,5 +100,16 @@ mod tests {
     fn tags_are_read(#[case] written: &str, #[case] expected: Option<(&str, &str)>) {
         let read = written.parse::<TagName>().ok();
         assert_eq!(read.map(|name| (name.stream, name.tag)), expected.map(|(name, tag)| (name.into(), tag.into())));
+    }
+    #[rstest]
+    #[case("demo-1", true)]
+    #[case("", false)]
+    #[case("..", false)]
+    #[case("a.b", false)]
+    #[case("Demo", false)]
+    #[case("-a", false)]
+    fn namespaces_are_read(#[case] written: &str, #[case] expected: bool) {
+        assert_eq!(namespace(written).is_ok(), expected);
+        assert!(namespace(&"a".repeat(63)).is_ok() && namespace(&"a".repeat(64)).is_err());
     }
 }

@@ -10,6 +10,7 @@ use super::backend::{self, Backend, Miss, Opening, Verb};
 use super::imports;
 use super::name::TagName;
 use super::target::{DryRunArgs, Target, WaitArgs};
+use crate::store::home::HomeError;
 use crate::stream::ImageStream;
 
 /// Set a tag back to an image that it pointed to before
@@ -46,7 +47,7 @@ pub(super) struct Rollback {
 
 impl Rollback {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let opening = Opening { dry_run: self.dry_run.dry_run, wait: self.wait, registry: None };
+        let opening = Opening { dry_run: self.dry_run.dry_run, wait: self.wait, ..Opening::default() };
         backend::run(&self.target.clone(), &opening, self)
     }
 
@@ -65,7 +66,13 @@ impl Verb for Rollback {
         let event = back.event.clone();
         if keeps_schedule {
             let same = |before: Option<&ImageStream>| before.cloned().ok_or_else(|| backend::no_stream(&key).into());
-            backend.change_with(&key, same, |stream| moved(stream, tag, &event, Timestamp::now())).await?;
+            let moved = backend.change_with(&key, same, |stream| moved(stream, tag, &event, Timestamp::now())).await;
+            moved.map_err(|error| match error.downcast_ref() {
+                Some(HomeError::Refused(_)) => {
+                    error.context("to stay on its schedule its status is written; or end it with --hold")
+                }
+                _ => error,
+            })?;
         } else {
             let set = |before: Option<&ImageStream>| {
                 let stream = before.ok_or_else(|| backend::no_stream(&key))?;

@@ -18,10 +18,10 @@ use crate::stream::{ImageStream, Key};
 
 /// Set tags of image streams to an image, a tag or an earlier image, or delete them
 #[derive(Args, Debug)]
-#[command(
-    after_help = "SOURCE is an image of a registry (quay.io/keycloak/keycloak:20.0.3), a tag of a stream (keycloak:20.0,
-other/keycloak:20.0), which is frozen to the image that it points to now, or an image of a stream's history by its
-digest or the beginning of that (keycloak@sha256:87fb..., keycloak@87fb).
+#[command(after_help = "SOURCE is one of
+  an image of a registry: quay.io/keycloak/keycloak:20.0.3
+  a tag of a stream, frozen to the image that it points to now: keycloak:20.0
+  an image of a stream's history, by digest or its beginning: keycloak@87fb
 
 Examples:
   pinstream tag quay.io/keycloak/keycloak:20.0.3 keycloak:20.0
@@ -29,8 +29,7 @@ Examples:
   pinstream tag keycloak:20.0 keycloak:prod production/keycloak:20.0
   pinstream tag keycloak:20.0 keycloak:stable --alias
   pinstream tag keycloak@87fbab keycloak:20.0
-  pinstream tag -d keycloak:19.0"
-)]
+  pinstream tag -d keycloak:19.0")]
 pub(super) struct Tag {
     /// SOURCE, then each DEST that is set to it; with --delete only each DEST: NAME:TAG or NAMESPACE/NAME:TAG
     #[arg(required = true, value_name = "SOURCE DEST")]
@@ -49,10 +48,10 @@ pub(super) struct Tag {
     source: Option<SourceKind>,
 
     #[command(flatten)]
-    policy: PolicyArgs,
+    import: ImportArgs,
 
     #[command(flatten)]
-    import: ImportArgs,
+    policy: PolicyArgs,
 
     #[command(flatten)]
     target: Target,

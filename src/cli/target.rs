@@ -14,7 +14,7 @@ pub(super) struct Target {
     pub streams: Option<PathBuf>,
 
     /// Namespace. Without it, that of the kubeconfig's context, else default
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = super::name::namespace)]
     pub namespace: Option<String>,
 
     /// Kubeconfig to reach the cluster with. Without it, the Pod's ServiceAccount, else the usual kubeconfig

@@ -10,6 +10,7 @@ mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
+mod command_tests;
 mod condition_tests;
 mod constant;
 mod control_plane;
@@ -86,9 +87,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
-    let importing = [directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS].concat();
+    let importing =
+        [command_tests::importing::TESTS, directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS]
+            .concat();
     let tests = [
         chart_tests::TESTS,
+        command_tests::TESTS,
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,

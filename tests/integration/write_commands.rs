@@ -74,15 +74,14 @@ impl Session {
             .current_dir(self.folder.path())
             .output()
             .unwrap();
-        self.transcript += &format!("$ pinstream {arguments}\n");
+        self.transcript.extend(["$ pinstream ", arguments, "\n"]);
         self.transcript += &String::from_utf8(output.stdout).unwrap();
         for line in String::from_utf8(output.stderr).unwrap().lines() {
-            self.transcript += format!("! {line}").trim_end();
-            self.transcript.push('\n');
+            self.transcript.extend([format!("! {line}").trim_end(), "\n"]);
         }
-        match output.status.code() {
-            Some(0) => {}
-            code => self.transcript += &format!("[exit {}]\n", code.unwrap()),
+        let code = output.status.code().unwrap();
+        if code != 0 {
+            self.transcript.extend(["[exit ", &code.to_string(), "]\n"]);
         }
         self
     }
@@ -90,7 +89,7 @@ impl Session {
     /// Writes down a file, without the times of now.
     fn show(&mut self, file: &str) -> &mut Self {
         let text = fs::read_to_string(self.folder.path().join("streams").join(file)).unwrap();
-        self.transcript += &format!("$ cat {file}\n");
+        self.transcript.extend(["$ cat ", file, "\n"]);
         for line in text.lines() {
             let time = ["created: ", "creationTimestamp: ", "lastTransitionTime: "].iter().find_map(|field| {
                 let at = line.find(field)? + field.len();
@@ -160,6 +159,8 @@ fn tag_says_what_is_wrong_and_what_is_not_there() {
         .run("tag keycloak:20.0 other:x --alias")
         .run("tag quay.io/keycloak/keycloak:1 keycloak:x --source=istag")
         .run("tag quay.io/keycloak/keycloak:1 keycloak:x --reference-policy=remote")
+        .run("tag quay.io/keycloak/keycloak:1 ../keycloak:x")
+        .run("tag quay.io/keycloak/keycloak:1 keycloak:x -n ..")
         .run("tag -d keycloak:none")
         .run("tag -d nosuch:1")
         .run("tag -d keycloak:20.0 --scheduled");

@@ -17,6 +17,9 @@ use crate::store::directory::{Directory, DirectoryHome};
 use crate::stream::Key;
 use crate::stream::types::ImportMode;
 
+/// Import mode of tags that say none.
+const DEFAULT_MODE: ImportMode = ImportMode::PreserveOriginal;
+
 /// A directory.
 pub(in crate::cli) struct DirectoryBackend {
     home: DirectoryHome,
@@ -34,20 +37,21 @@ impl DirectoryBackend {
             namespace: target.namespace.clone().unwrap_or_else(|| "default".to_owned()),
             group: crate::crd::GROUP.to_owned(),
             dry_run: opening.dry_run,
-            default_mode: ImportMode::PreserveOriginal,
+            // What nobody said is not written into files.
+            default_mode: ImportMode::Unset,
             registries: registry.as_ref().map_or_else(Registries::default, |settings| settings.registries.clone()),
         };
         let root = root.to_owned();
-        let (default_mode, only_reads) = (common.default_mode, opening.only_reads);
+        let only_reads = opening.only_reads;
         let opened = tokio::task::spawn_blocking(move || {
             let mut directory = Directory::new(root.clone(), None);
             look(&mut directory)?;
             let owners = directory.owners();
             let home = if only_reads {
-                DirectoryHome::open_to_read(&root, owners, default_mode)
+                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE)
             } else {
                 let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
-                DirectoryHome::open(&root, owners, default_mode, logins)
+                DirectoryHome::open(&root, owners, DEFAULT_MODE, logins)
                     .with_context(|| format!("nothing can be written into {}", root.display()))?
             };
             anyhow::Ok((home, Arc::new(Mutex::new(directory))))
@@ -95,7 +99,7 @@ impl Backend for DirectoryBackend {
         let remote = registry::Client::new(registry, metrics.registry_requests.clone())?;
         let settings = Settings {
             rules: Rules { interval: std::time::Duration::from_mins(15), scheduled_per_minute: 1 },
-            default_mode: self.common.default_mode,
+            default_mode: DEFAULT_MODE,
             repository_tags_max: 50,
             registry_host: None,
         };

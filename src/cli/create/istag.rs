@@ -41,10 +41,10 @@ pub(super) struct CreateTag {
     annotations: Vec<(String, String)>,
 
     #[command(flatten)]
-    policy: PolicyArgs,
+    import: ImportArgs,
 
     #[command(flatten)]
-    import: ImportArgs,
+    policy: PolicyArgs,
 
     #[command(flatten)]
     target: Target,

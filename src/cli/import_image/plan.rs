@@ -42,7 +42,7 @@ pub(super) enum PlanError {
     #[error("{0} has no tag {1}; say where it comes from, such as --from quay.io/keycloak/keycloak:20.0")]
     NoTag(Key, String),
     /// A tag with that source cannot be imported.
-    #[error("tag {0} {1}, which is not imported; set it to an image with: pinstream tag IMAGE {2}:{0}")]
+    #[error("tag {0} {1}, and so it is not imported; set it to an image with: pinstream tag IMAGE {2}:{0}")]
     NotImportable(String, String, Box<str>),
     /// Something else was asked for than the tag has.
     #[error("tag {0} comes from {1}; to change that: pinstream tag {2} {3}:{0}")]
@@ -209,10 +209,10 @@ mod tests {
     #[rstest]
     #[case("stable", Ok("stable"))]
     #[case("alias", Ok("stable"))]
-    #[case("circle", Err("comes from the tag circle, which is not imported"))]
-    #[case("image", Err("comes from the image app@sha256:1, which is not imported"))]
-    #[case("other", Err("comes from the tag other:1, which is not imported"))]
-    #[case("pushed", Err("tag pushed has no source, which is not imported"))]
+    #[case("circle", Err("comes from the tag circle, and so it is not imported"))]
+    #[case("image", Err("comes from the image app@sha256:1, and so it is not imported"))]
+    #[case("other", Err("comes from the tag other:1, and so it is not imported"))]
+    #[case("pushed", Err("tag pushed has no source, and so it is not imported"))]
     #[case("reference", Err("is a mere reference to q.io/a:r"))]
     #[case("none", Err("demo/app has no tag none; say where it comes from"))]
     fn tags_from_registries_are_imported_again(#[case] tag: &str, #[case] expected: Result<&str, &str>) {

@@ -10,7 +10,7 @@ use crate::stream::types::{ObjectReference, ReferenceKind, SpecTag, Status, TagE
 use crate::stream::{ImageStream, history};
 
 /// The most digits of a number; what has more is the beginning of a digest.
-const NUMBER_MAX: usize = 4;
+const NUMBER_MAX: usize = 3;
 
 /// Which image of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Back {
     pub(super) fn outlook(&self, before: &ImageStream, name: &TagName, keeps_schedule: bool) -> String {
         let spec_tag = before.spec.tag(&name.tag);
         let Some(from) = spec_tag.and_then(|tag| tag.from.as_ref()) else {
-            return "It stays there until it is set again.".to_owned();
+            return "It stays there until it is set again".to_owned();
         };
         if keeps_schedule {
             return format!(
@@ -139,18 +139,29 @@ impl Back {
                 from.name, self.event.image
             );
         }
-        let scheduled = if is_scheduled(before, &name.tag) { " --scheduled" } else { "" };
-        match from.kind {
-            ReferenceKind::DockerImage => format!(
-                "It is not imported any more and stays there; to import it again: pinstream tag {} {name}{scheduled}",
-                from.name
-            ),
-            ReferenceKind::ImageStreamTag => format!(
-                "It does not follow {} any more and stays there; to let it: pinstream tag {0} {name} --alias",
-                from.name
-            ),
-            ReferenceKind::ImageStreamImage => "It stays there until it is set again.".to_owned(),
-        }
+        let how = match from.kind {
+            ReferenceKind::DockerImage if is_scheduled(before, &name.tag) => {
+                format!(
+                    "is not imported any more and stays there; to import it again: pinstream tag {} {name} --scheduled",
+                    from.name
+                )
+            }
+            ReferenceKind::DockerImage => {
+                format!(
+                    "is not imported any more and stays there; to import it again: pinstream tag {} {name}",
+                    from.name
+                )
+            }
+            ReferenceKind::ImageStreamTag => match history::tracked(before, &name.tag) {
+                Some(tag) => format!(
+                    "does not follow {}:{tag} any more and stays there; to let it: pinstream tag {0}:{tag} {name} --alias",
+                    name.stream
+                ),
+                None => format!("is no copy of {} any more, and stays there until it is set again", from.name),
+            },
+            ReferenceKind::ImageStreamImage => "stays there until it is set again".to_owned(),
+        };
+        format!("It {how}")
     }
 }
 
@@ -216,7 +227,7 @@ mod tests {
 
     #[rstest]
     #[case("3", Ok(To::Number(3)))]
-    #[case("12345", Ok(To::Digest("12345".into())))]
+    #[case("1234", Ok(To::Digest("1234".into())))]
     #[case("sha256:1", Ok(To::Digest("sha256:1".into())))]
     #[case("x", Err(()))]
     #[case("", Err(()))]
@@ -246,6 +257,15 @@ mod tests {
         assert_eq!((newest("1").image, newest("1").generation), (digest('b'), 3));
         assert_eq!(newest("2").image, digest('b'));
         assert_eq!(stream.status.tag("1").unwrap().items.len(), 3);
+    }
+
+    #[test]
+    fn tag_that_followed_is_told_how_to_follow_again() {
+        let mut stream = stream("ab");
+        let from = json!({"name": "1", "generation": 3, "from": {"kind": "ImageStreamTag", "name": "2"}});
+        stream.spec.tags[0] = serde_json::from_value(from).unwrap();
+        let outlook = found(&stream, &name(), None).unwrap().outlook(&stream, &name(), false);
+        assert!(outlook.ends_with("to let it: pinstream tag app:2 app:1 --alias"), "{outlook}");
     }
 
     #[rstest]

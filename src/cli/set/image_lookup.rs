@@ -125,7 +125,7 @@ impl ImageLookup {
         let patch = workload.patch(&object, self.enabled);
         let cluster = backend.cluster().filter(|_| !backend.pretends());
         if let (Some(patch), Some(cluster)) = (&patch, cluster) {
-            cluster.merge_object(&workload.resource, &backend.key(name), patch).await?;
+            cluster.merge_object(workload.resource, &backend.key(name), patch).await?;
         }
         say(backend, &format!("{}/{name}", workload.singular()), patch.is_some());
         Ok(())
@@ -146,7 +146,7 @@ async fn read<B: Backend>(backend: &B, workload: &workload::Kind, name: &str) ->
         );
     };
     let key: Key = backend.key(name);
-    let object = cluster.object(&workload.resource, &key).await?;
+    let object = cluster.object(workload.resource, &key).await?;
     object.ok_or_else(|| {
         Miss(format!("there is no {}/{name} in namespace {}", workload.singular(), key.namespace)).into()
     })

@@ -9,16 +9,16 @@ use crate::store::kube::Resource;
 use crate::workload::Kinds;
 use crate::workload::slots::RESOLVE_NAMES;
 
-/// Short name, kind, API group, and plural.
+/// Kinds with images: API version, kind, collection, and short name.
 const KINDS: &[(&str, &str, &str, &str)] = &[
-    ("po", "Pod", "", "pods"),
-    ("rc", "ReplicationController", "", "replicationcontrollers"),
-    ("deploy", "Deployment", "apps", "deployments"),
-    ("rs", "ReplicaSet", "apps", "replicasets"),
-    ("sts", "StatefulSet", "apps", "statefulsets"),
-    ("ds", "DaemonSet", "apps", "daemonsets"),
-    ("job", "Job", "batch", "jobs"),
-    ("cj", "CronJob", "batch", "cronjobs"),
+    ("v1", "Pod", "pods", "po"),
+    ("v1", "ReplicationController", "replicationcontrollers", "rc"),
+    ("apps/v1", "Deployment", "deployments", "deploy"),
+    ("apps/v1", "ReplicaSet", "replicasets", "rs"),
+    ("apps/v1", "StatefulSet", "statefulsets", "sts"),
+    ("apps/v1", "DaemonSet", "daemonsets", "ds"),
+    ("batch/v1", "Job", "jobs", "job"),
+    ("batch/v1", "CronJob", "cronjobs", "cj"),
 ];
 
 /// Something whose look-up can be set.
@@ -32,7 +32,6 @@ pub(super) enum Name {
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     pub resource: Resource,
-    singular: String,
     /// JSON pointer to what carries the annotation.
     place: String,
 }
@@ -53,14 +52,8 @@ pub(super) fn name(written: &str) -> Result<Name, String> {
     else {
         return stream_name(written).map(Name::Stream);
     };
-    let is_named = |(short, known, group, plural): &&(&str, &str, &str, &str)| {
-        let singular = known.to_ascii_lowercase();
-        let names = [*short, &singular, plural];
-        let with_group = kind.split_once('.').filter(|(_, said)| said == group);
-        names.contains(&kind) || with_group.is_some_and(|(kind, _)| names.contains(&kind))
-    };
-    let known = KINDS.iter().find(is_named).ok_or_else(|| {
-        let known: Vec<_> = KINDS.iter().map(|(short, ..)| *short).collect();
+    let known = KINDS.iter().find(|known| is_named(known, kind)).ok_or_else(|| {
+        let known: Vec<_> = KINDS.iter().map(|(.., short)| *short).collect();
         format!("{kind:?} is no kind with images; write one of is, {}, such as deploy/web", known.join(", "))
     })?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
@@ -71,25 +64,33 @@ pub(super) fn name(written: &str) -> Result<Name, String> {
     }
 }
 
+/// That is a name of the kind, perhaps with its API group.
+fn is_named((api_version, kind, plural, short): &(&str, &str, &str, &str), written: &str) -> bool {
+    let (name, group) = written.split_once('.').map_or((written, None), |(name, group)| (name, Some(group)));
+    group.is_none_or(|group| group == group_of(api_version))
+        && (kind.eq_ignore_ascii_case(name) || name == *plural || name == *short)
+}
+
+/// The group of an API version; empty for the core group.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 impl Kind {
-    fn of(&(_, kind, group, plural): &(&str, &'static str, &'static str, &'static str)) -> Self {
+    fn of(&(api_version, kind, plural, _): &(&'static str, &'static str, &'static str, &str)) -> Self {
         let kinds = Kinds::default();
         // A Job's template cannot be changed, but the Job itself counts too.
-        let template = kinds.find(group, kind).filter(|kind| !kind.is_job()).map_or("", |kind| kind.template());
-        let version = "v1";
-        Self {
-            resource: Resource { group, version, plural },
-            singular: kind.to_ascii_lowercase(),
-            place: template.to_owned(),
-        }
+        let known = kinds.find(group_of(api_version), kind).filter(|kind| !kind.is_job());
+        let place = known.map(|kind| kind.template().to_owned()).unwrap_or_default();
+        Self { resource: Resource { api_version, kind, plural }, place }
     }
 
     /// As messages name it: `deployment.apps`.
     pub(super) fn singular(&self) -> String {
-        if self.resource.group.is_empty() {
-            self.singular.clone()
-        } else {
-            format!("{}.{}", self.singular, self.resource.group)
+        let kind = self.resource.kind.to_ascii_lowercase();
+        match group_of(self.resource.api_version) {
+            "" => kind,
+            group => format!("{kind}.{group}"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cli::name::{TagName, stream_name};
+use crate::cli::name::{TagName, namespace, stream_name};
 use crate::stream::Key;
 
 /// A tag that is written.
@@ -16,14 +16,14 @@ pub(super) struct Destination {
 impl Destination {
     /// Reads a DEST.
     pub(super) fn parse(written: &str) -> Result<Self, String> {
-        let (namespace, name) = split(written);
+        let (namespace, name) = split(written)?;
         let name = name.parse()?;
         Ok(Self { namespace, name })
     }
 
     /// Reads a DEST that is to be deleted: its tag may be what no new one may.
     pub(super) fn parse_any(written: &str) -> Result<Self, String> {
-        let (namespace, name) = split(written);
+        let (namespace, name) = split(written)?;
         let parts = name.split_once(':').filter(|(_, tag)| !tag.is_empty());
         let (stream, tag) =
             parts.ok_or_else(|| format!("{written:?} names no tag; write NAME:TAG, such as keycloak:20.0"))?;
@@ -45,12 +45,12 @@ impl fmt::Display for Destination {
 }
 
 /// The namespace before the slash, unless it is a word for the resource.
-fn split(written: &str) -> (Option<String>, &str) {
-    match written.split_once('/') {
+fn split(written: &str) -> Result<(Option<String>, &str), String> {
+    Ok(match written.split_once('/') {
         Some(("is" | "istag" | "imagestream" | "imagestreamtag", name)) => (None, name),
-        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        Some((written, name)) => (Some(namespace(written)?), name),
         None => (None, written),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +66,7 @@ mod tests {
     #[case("ruby", Err("write NAME:TAG"))]
     #[case("ruby:bad#tag", Err("invalid tag"))]
     #[case("a/b/c:1", Err("is no image stream"))]
+    #[case("../ruby:1", Err("is no name of a namespace"))]
     #[case("ruby@87fb", Err("write NAME:TAG"))]
     fn destinations_are_read(#[case] written: &str, #[case] expected: Result<&str, &str>) {
         match (Destination::parse(written), expected) {

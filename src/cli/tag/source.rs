@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::cli::name::stream_name;
+use crate::cli::name::{namespace as namespace_name, stream_name};
 use crate::reference::Reference;
 use crate::stream::types::{ObjectReference, ReferenceKind};
 use crate::stream::{ImageStream, history};
@@ -177,7 +177,7 @@ fn place(reference: &Reference<'_>, version: &str) -> Result<Place, String> {
         ));
     }
     // What Docker calls the place of names without one.
-    let namespace = reference.namespace.filter(|namespace| *namespace != "library").map(str::to_owned);
+    let namespace = reference.namespace.filter(|namespace| *namespace != "library").map(namespace_name).transpose()?;
     Ok(Place { namespace, stream: stream_name(reference.name)?, version: version.to_owned() })
 }
 
@@ -227,6 +227,7 @@ mod tests {
     #[case("ruby@xyz", None, "write NAME@DIGEST")]
     #[case("ruby@", None, "write NAME@DIGEST")]
     #[case("a/b/c:1", None, "is no image stream")]
+    #[case("a_b/c:1", None, "is no name of a namespace")]
     #[case("A b", None, "names no image")]
     #[case("", None, "names no image")]
     #[case("quay.io/a@87fb", None, "names no image")]

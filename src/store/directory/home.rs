@@ -19,13 +19,13 @@ use serde::Serialize;
 use super::ledger::{self, Ledger};
 use super::private::{Lock, Private, replace};
 use super::walk::{Stamp, format_of};
-use super::written::written_tags;
+use super::written::{WrittenTag, written_tags};
 use crate::image::Image;
 use crate::registry::{DockerConfig, Keyring};
 use crate::store::documents::{self, Format, Item};
 use crate::store::edit::{self, EditError, Field};
 use crate::store::home::{Home, HomeError, News, Stored};
-use crate::stream::types::{ImportMode, Spec};
+use crate::stream::types::{ImportMode, Spec, SpecTag};
 use crate::stream::write::{Context, Invalid, Source};
 use crate::stream::{ImageStream, Key};
 
@@ -331,7 +331,7 @@ fn edited(opened: &Opened, after: &ImageStream) -> Result<String, EditError> {
     }
     let (spec, spec_before) = (without_numbers(&after.spec), without_numbers(&before.spec));
     if spec.tags != spec_before.tags {
-        document.set(Some("spec"), "tags", &written_tags(&after.spec.tags))?;
+        document.set_tags(&spec_before.tags, &spec.tags)?;
     }
     if spec.lookup_policy != spec_before.lookup_policy {
         document.set(Some("spec"), "lookupPolicy", &spec.lookup_policy)?;
@@ -352,6 +352,33 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
+    /// Writes the tags that differ, if each stands by itself in the text, else all.
+    fn set_tags(&mut self, before: &[SpecTag], after: &[SpecTag]) -> Result<(), EditError> {
+        match self.with_each_tag(before, after)? {
+            Some(text) => self.text = text,
+            None => self.set(Some("spec"), "tags", &written_tags(after))?,
+        }
+        Ok(())
+    }
+
+    fn with_each_tag(&self, before: &[SpecTag], after: &[SpecTag]) -> Result<Option<String>, EditError> {
+        if self.opened.at.format != Format::Yaml || after.is_empty() {
+            return Ok(None);
+        }
+        let field = Field { item: self.opened.at.item, parent: Some("spec"), name: "tags" };
+        let set = after.iter().filter(|tag| !before.contains(tag)).map(|tag| (&tag.name, Some(tag)));
+        let gone = before.iter().filter(|tag| after.iter().all(|kept| kept.name != tag.name));
+        let mut text = self.text.clone();
+        for (name, tag) in set.chain(gone.map(|tag| (&tag.name, None))) {
+            let written = tag.map(WrittenTag::of);
+            match edit::set_item(&text, field, name, written.as_ref())? {
+                Some(edited) => text = edited,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(text))
+    }
+
     fn set<T: Serialize>(&mut self, parent: Option<&str>, name: &str, value: &T) -> Result<(), EditError> {
         let field = Field { item: self.opened.at.item, parent, name };
         self.text = edit::set(&self.text, self.opened.at.format, field, value)?;
@@ -531,6 +558,21 @@ mod tests {
             text.contains("openshift.io/image.dockerRepositoryCheck: ") && text.contains("name: q.io/a/b:1"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn only_the_tags_that_differ_are_written() {
+        let two = "  # another\n  - name: \"2\"\n    from: {kind: DockerImage, name: q.io/a/b:2} # two\n  # third\n  - {name: \"3\"} # three\n";
+        let text = format!("{APP}{two}status: {{}}\n");
+        let place = Place::new(&[("a.yaml", &text)]);
+        let before = place.read("app").await;
+        let mut after = before.stream.clone();
+        after.spec.tags.remove(2);
+        after.spec.tags[1].reference = true;
+        after.spec.tags.push(SpecTag { name: "4".into(), ..SpecTag::default() });
+        place.home.write(&before, &after).await.unwrap();
+        let written = "  # another\n  - name: \"2\"\n    from:\n      kind: DockerImage\n      name: q.io/a/b:2\n    reference: true\n  # third\n  - name: \"4\"\n";
+        assert_eq!(place.text("a.yaml"), text.replace(two, written));
     }
 
     #[tokio::test]

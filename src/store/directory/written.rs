@@ -29,7 +29,8 @@ pub(super) fn written_tags(tags: &[SpecTag]) -> Vec<WrittenTag<'_>> {
 }
 
 impl<'a> WrittenTag<'a> {
-    fn of(tag: &'a SpecTag) -> Self {
+    /// A tag as it is written.
+    pub(super) fn of(tag: &'a SpecTag) -> Self {
         Self {
             name: &tag.name,
             annotations: tag.annotations.as_ref().filter(|annotations| !annotations.is_empty()),
