@@ -2,6 +2,8 @@
 //!
 //! Must not know what the field means. Whoever edits reads the result again before it is kept.
 
+mod strings;
+
 use std::fmt;
 use std::ops::Range;
 
@@ -11,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::documents::Format;
+pub use strings::{Edit, Strings, apply};
 
 /// Which field of which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
