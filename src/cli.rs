@@ -7,9 +7,12 @@ mod crd;
 mod create;
 mod name;
 mod process;
+mod resolve;
 mod serve;
+mod stdout;
 mod target;
 mod webhook;
+mod why;
 
 pub use backend::Miss;
 use clap::{Parser, Subcommand};
@@ -34,6 +37,7 @@ enum Command {
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
+    Resolve(Box<resolve::Resolve>),
 }
 
 impl Cli {
@@ -50,6 +54,7 @@ impl Cli {
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),
+            Command::Resolve(resolve) => resolve.run(),
         }
     }
 }
