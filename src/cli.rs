@@ -5,6 +5,7 @@ mod certs;
 mod controller;
 mod crd;
 mod create;
+mod explain;
 mod name;
 mod process;
 mod resolve;
@@ -38,6 +39,7 @@ enum Command {
     Crd(crd::Crd),
     Create(create::Create),
     Resolve(Box<resolve::Resolve>),
+    Explain(Box<explain::Explain>),
 }
 
 impl Cli {
@@ -55,6 +57,7 @@ impl Cli {
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),
             Command::Resolve(resolve) => resolve.run(),
+            Command::Explain(explain) => explain.run(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::controller::settle::Others;
 use crate::reference::Reference;
 use crate::registry::{Address, Registries};
 use crate::store::home::{Catalogue, Home as _, HomeError, Stored};
+use crate::store::kube::Resource;
 use crate::stream::history::observed;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{self, Context};
@@ -60,6 +61,12 @@ pub(super) trait Backend {
 
     /// How many Pods of a namespace run each image, by digest. `None` where nothing runs.
     async fn running(&self, namespace: &str) -> anyhow::Result<Option<std::collections::BTreeMap<String, usize>>>;
+
+    /// An object of the cluster, `None` if there is none.
+    async fn object(&self, resource: Resource, key: &Key) -> anyhow::Result<Option<serde_json::Value>>;
+
+    /// A label of a namespace, if there is one that may be read.
+    async fn namespace_label(&self, namespace: &str, label: &str) -> Option<String>;
 
     /// The key of a stream of the command's namespace.
     fn key(&self, name: &str) -> Key {

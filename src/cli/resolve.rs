@@ -51,7 +51,7 @@ pub(super) struct Resolve {
     strict: bool,
 
     #[command(flatten)]
-    resolve: ResolveArgs,
+    by: ResolveArgs,
 
     #[command(flatten)]
     target: Target,
@@ -66,7 +66,7 @@ impl Resolve {
             "standard input cannot be written to; leave --in-place off, or name a file with -f FILE"
         );
         let target = self.target.clone();
-        let kinds = Kinds::with(self.resolve.kinds.clone());
+        let kinds = Kinds::with(self.by.kinds.clone());
         backend::run(&target, &Opening::default(), Job { resolve: self, inputs, kinds })
     }
 }
@@ -102,7 +102,7 @@ impl Job {
         let own = backend.common().namespace.as_str();
         let namespaces = self.inputs.iter().flat_map(|input| input.manifest.namespaces(&self.kinds));
         let namespaces: BTreeSet<&str> = namespaces.map(|namespace| namespace.unwrap_or(own)).collect();
-        let registry_host = self.resolve.resolve.host.registry_host.as_deref();
+        let registry_host = self.resolve.by.host.registry_host.as_deref();
         let mut streams = Vec::new();
         for namespace in namespaces {
             let listed = backend.home().list(Some(namespace)).await?;

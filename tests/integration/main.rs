@@ -9,6 +9,7 @@ mod command;
 mod conformance;
 mod documentation;
 mod http;
+mod resolving;
 mod shutdown;
 mod stream_admission;
 mod streams;

@@ -40,16 +40,16 @@ fn changes(text: &str, lines: &[&str], edits: &[Edit]) -> Vec<Change> {
     }
     starts.push(start);
     let line_of = |byte: usize| starts.partition_point(|start| *start <= byte) - 1;
-    let lines_of = |edit: &Edit| line_of(edit.at.start)..line_of(edit.at.end.max(edit.at.start + 1) - 1) + 1;
+    let range_of = |edit: &Edit| line_of(edit.at.start)..line_of(edit.at.end.max(edit.at.start + 1) - 1) + 1;
     let change = |edits: &[Edit]| {
         let (first, last) = (edits.first()?, edits.last()?);
-        let lines = lines_of(first).start..lines_of(last).end;
+        let lines = range_of(first).start..range_of(last).end;
         let base = starts[lines.start];
         let moved = |edit: &Edit| Edit { at: edit.at.start - base..edit.at.end - base, text: edit.text.clone() };
         let edits: Vec<Edit> = edits.iter().map(moved).collect();
         Some(Change { new: edit::apply(&text[base..starts[lines.end]], &edits), lines })
     };
-    edits.chunk_by(|one, next| lines_of(next).start < lines_of(one).end).filter_map(change).collect()
+    edits.chunk_by(|one, next| range_of(next).start < range_of(one).end).filter_map(change).collect()
 }
 
 /// Writes the changes of a hunk. `shift` is how many lines the text has grown by before it; gives how many after it.
