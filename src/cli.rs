@@ -2,16 +2,20 @@
 
 mod backend;
 mod certs;
+mod completion;
 mod controller;
 mod crd;
 mod create;
 mod explain;
+mod man;
 mod name;
 mod process;
+mod program;
 mod resolve;
 mod serve;
 mod stdout;
 mod target;
+mod version;
 mod webhook;
 mod why;
 
@@ -40,6 +44,9 @@ enum Command {
     Create(create::Create),
     Resolve(Box<resolve::Resolve>),
     Explain(Box<explain::Explain>),
+    Completion(completion::Completion),
+    Man(man::Man),
+    Version(version::Version),
 }
 
 impl Cli {
@@ -58,6 +65,9 @@ impl Cli {
             Command::Create(create) => create.run(),
             Command::Resolve(resolve) => resolve.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Completion(completion) => completion.run(),
+            Command::Man(man) => man.run(),
+            Command::Version(version) => version.run(),
         }
     }
 }

@@ -25,7 +25,8 @@ fn pinstream_in(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, S
 
 #[test]
 fn help_teaches() {
-    let help = ["--help", "serve --help", "webhook --help", "certs --help", "crd --help"].map(|arguments| {
+    let commands = ["", "serve", "webhook", "certs", "crd", "resolve", "explain", "completion", "man", "version"];
+    let help = commands.map(|command| format!("{command} --help").trim().to_owned()).map(|arguments| {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let (code, stdout, _) = pinstream(&arguments);
         assert_eq!(code, Some(0));

@@ -10,6 +10,7 @@ mod conformance;
 mod documentation;
 mod http;
 mod resolving;
+mod shell;
 mod shutdown;
 mod stream_admission;
 mod streams;
