@@ -20,6 +20,7 @@ mod pinstream;
 mod process;
 mod release;
 mod release_tests;
+mod resolving_tests;
 mod rotation_tests;
 mod service;
 mod streams_tests;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         pinning_tests::TESTS,
         streams_tests::TESTS,
         release_tests::TESTS,
+        resolving_tests::TESTS,
         workload_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
