@@ -156,3 +156,63 @@ fn imported_as(image: &str, streams: &[ImageStream]) -> Vec<String> {
         .map(|(stream, tag)| format!("{}:{}", stream.metadata.name, tag.name))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::workload::{List, Slot};
+
+    fn digest(digit: char) -> String {
+        format!("sha256:{}", digit.to_string().repeat(64))
+    }
+
+    fn streams() -> Vec<ImageStream> {
+        let event =
+            |digit| json!({"dockerImageReference": format!("q.io/a/b@{}", digest(digit)), "image": digest(digit)});
+        let stream = |name: &str, items: &[char]| {
+            let items: Vec<_> = items.iter().copied().map(event).collect();
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "demo"},
+                "spec": {"tags": [{"name": "1", "from": {"kind": "DockerImage", "name": "q.io/a/b:1"},
+                    "importPolicy": {"scheduled": true}}]},
+                "status": {"tags": [{"tag": "1", "items": items, "conditions": [{"type": "ImportSuccess",
+                    "status": "False", "reason": "NotFound", "message": "no such tag"}]}]}}))
+            .unwrap()
+        };
+        vec![stream("app", &['b', 'a']), stream("other", &['a'])]
+    }
+
+    fn about(image: &str, outcome: Outcome<'_>) -> Facts {
+        let slot = Slot { list: List::Containers, index: 0, name: "web".into(), image: image.into() };
+        facts(&Decided { slot: &slot, outcome }, "demo", &streams())
+    }
+
+    #[test]
+    fn short_name_has_its_tag_and_the_event_that_is_used() {
+        let pinned = format!("q.io/a/b@{}", digest('b'));
+        let facts = about("app:1", Outcome::Pinned { image: &pinned, stale: None });
+        let tag = facts.tag.unwrap();
+        assert_eq!((tag.stream.as_str(), tag.name.as_str(), tag.scheduled), ("app", "1", true));
+        assert_eq!((tag.from.as_deref(), tag.failure.as_deref()), (Some("q.io/a/b:1"), Some("NotFound: no such tag")));
+        assert_eq!(facts.events.len(), 1);
+        assert_eq!((facts.events[0].tag.as_str(), facts.events[0].behind, facts.events[0].of), ("app:1", 0, 2));
+        assert_eq!((facts.container.as_deref(), facts.becomes), (Some("containers[web]"), Some(pinned)));
+    }
+
+    #[test]
+    fn digest_is_found_in_every_history_current_ones_first() {
+        let facts = about(&format!("elsewhere.io/x@{}", digest('a')), Outcome::AlreadyPinned);
+        let events: Vec<_> = facts.events.iter().map(|event| (event.tag.as_str(), event.behind)).collect();
+        assert_eq!(events, [("other:1", 0), ("app:1", 1)]);
+        assert!(facts.tag.is_none() && facts.imported_as.is_empty() && !facts.is_unresolved);
+    }
+
+    #[test]
+    fn tags_that_import_an_image_are_named() {
+        let facts = about("q.io/a/b:1", Outcome::NotShort);
+        assert_eq!(facts.imported_as, ["app:1", "other:1"]);
+        let facts = about("none:1", Outcome::NoStream);
+        assert!(facts.tag.is_none() && facts.events.is_empty() && facts.is_unresolved);
+    }
+}

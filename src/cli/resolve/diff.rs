@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn changes_are_shown_with_the_lines_around_them() {
-        let text: String = (1..=20).map(|line| format!("{line:02}\n")).collect();
+        let text = (1..=20).map(|line| format!("{line:02}\n")).collect::<Vec<_>>().concat();
         let edits = ["02", "08", "18"].map(|line| edit(&text, line, "x"));
         let expected = "--- a/a.yaml\n+++ b/a.yaml\n\
             @@ -1,11 +1,11 @@\n 01\n-02\n+x\n 03\n 04\n 05\n 06\n 07\n-08\n+x\n 09\n 10\n 11\n\

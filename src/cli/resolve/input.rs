@@ -90,3 +90,28 @@ fn read_file(path: PathBuf) -> anyhow::Result<Input> {
     let format = directory::format_of(&path);
     Input::new(Source::File(path), bytes, format)
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("a: 1\n", "---\n# standard input\na: 1\n")]
+    #[case::marker("--- # x\na: 1\n", "# standard input\n--- # x\na: 1\n")]
+    #[case::directive("%YAML 1.2\n---\na: 1\n", "...\n# standard input\n%YAML 1.2\n---\na: 1\n")]
+    #[case::windows("\u{feff}a: 1\r\n", "---\n# standard input\na: 1\r\n")]
+    #[case::no_line_end("{\"a\": 1}", "---\n# standard input\n{\"a\": 1}\n")]
+    #[case::empty("", "---\n# standard input\n\n")]
+    fn text_becomes_one_of_several_documents(#[case] text: &str, #[case] expected: &str) {
+        let input = Input::new(Source::Stdin, text.into(), None).unwrap();
+        assert_eq!(input.document(&Resolved::default()), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_by_name() {
+        let error = Input::new(Source::File("a.yaml".into()), vec![0xff], None).err().unwrap();
+        assert_eq!(error.to_string(), "a.yaml is no text in UTF-8");
+    }
+}

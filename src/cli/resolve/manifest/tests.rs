@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn resolving_again_changes_nothing(images in prop::collection::vec("(app|off|nginx)(:(1|asked))?", 0..5)) {
-        let containers: String = images.iter().map(|image| format!("  - image: {image}\n")).collect();
+        let containers = images.iter().map(|image| format!("  - image: {image}\n")).collect::<Vec<_>>().concat();
         let once = resolved(&format!("{POD}{containers}")).unwrap().0;
         prop_assert_eq!(&resolved(&once).unwrap().0, &once);
     }
