@@ -25,12 +25,18 @@ const TYPES: [(&str, &str, &str, &[&str]); 8] = [
     ("batch/v1", "CronJob", "cronjobs", &["cj"]),
 ];
 
+/// What may stand before a short name.
+const TAGS: [&str; 6] = ["is", "imagestream", "imagestreams", "istag", "imagestreamtag", "imagestreamtags"];
+
 impl FromStr for Subject {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
         let image = || Self::Image(written.to_owned());
         let Some((kind, name)) = written.split_once('/') else { return Ok(image()) };
+        if TAGS.contains(&kind) {
+            return Ok(Self::Image(name.to_owned()));
+        }
         let Some(resource) = resource(kind) else { return Ok(image()) };
         let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = name.as_bytes();
@@ -72,6 +78,11 @@ mod tests {
             None => Subject::Image(written.to_owned()),
         };
         assert_eq!(written.parse(), Ok(expected));
+    }
+
+    #[test]
+    fn tag_of_a_stream_is_an_image() {
+        assert_eq!("istag/keycloak:20.0".parse(), Ok(Subject::Image("keycloak:20.0".to_owned())));
     }
 
     #[rstest]

@@ -49,7 +49,9 @@ impl Input {
 
     /// The text as one of several in a stream of YAML documents.
     pub(super) fn document(&self, resolved: &Resolved) -> String {
-        let text = edit::apply(&self.manifest.text, &resolved.edits);
+        let mut edits: Vec<_> = resolved.edits.iter().cloned().chain(self.manifest.separators()).collect();
+        edits.sort_by_key(|edit| edit.at.start);
+        let text = edit::apply(&self.manifest.text, &edits);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let marker = match text.as_bytes() {
             [b'-', b'-', b'-', ..] => "",
@@ -103,6 +105,7 @@ mod tests {
     #[case::directive("%YAML 1.2\n---\na: 1\n", "...\n# standard input\n%YAML 1.2\n---\na: 1\n")]
     #[case::windows("\u{feff}a: 1\r\n", "---\n# standard input\na: 1\r\n")]
     #[case::no_line_end("{\"a\": 1}", "---\n# standard input\n{\"a\": 1}\n")]
+    #[case::json_values("{\"a\": 1}{}\n", "---\n# standard input\n{\"a\": 1}\n---\n{}\n")]
     #[case::empty("", "---\n# standard input\n\n")]
     fn text_becomes_one_of_several_documents(#[case] text: &str, #[case] expected: &str) {
         let input = Input::new(Source::Stdin, text.into(), None).unwrap();

@@ -88,6 +88,12 @@ impl Manifest {
             .collect()
     }
 
+    /// What makes documents of a YAML stream of the values of a JSON text.
+    pub(super) fn separators(&self) -> impl Iterator<Item = Edit> {
+        let documents = self.documents.iter().filter(|_| self.format == Format::Json).skip(1);
+        documents.map(|document| Edit { at: document.bytes.start..document.bytes.start, text: "\n---\n".to_owned() })
+    }
+
     /// Resolves every image.
     pub(super) fn resolve(&self, rules: &Rules<'_>) -> Result<Resolved, DocumentError> {
         let mut resolved = Resolved::default();
