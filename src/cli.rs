@@ -3,29 +3,37 @@
 mod age;
 mod backend;
 mod certs;
+mod completion;
 mod controller;
 mod crd;
 mod create;
 mod delete;
 mod describe;
 mod edit;
+mod explain;
 mod get;
 mod history;
 mod image_tag;
 mod import_image;
 mod imports;
+mod man;
 mod name;
 mod output;
 mod policy;
 mod process;
+mod program;
+mod resolve;
 mod rollback;
 mod selector;
 mod serve;
 mod set;
+mod stdout;
 mod table;
 mod tag;
 mod target;
+mod version;
 mod webhook;
+mod why;
 
 pub use backend::Miss;
 use clap::{Parser, Subcommand};
@@ -58,6 +66,11 @@ enum Command {
     Get(get::Get),
     Describe(describe::Describe),
     History(history::History),
+    Resolve(Box<resolve::Resolve>),
+    Explain(Box<explain::Explain>),
+    Completion(completion::Completion),
+    Man(man::Man),
+    Version(version::Version),
 }
 
 impl Cli {
@@ -82,6 +95,11 @@ impl Cli {
             Command::Get(get) => get.run(),
             Command::Describe(describe) => describe.run(),
             Command::History(history) => history.run(),
+            Command::Resolve(resolve) => resolve.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Completion(completion) => completion.run(),
+            Command::Man(man) => man.run(),
+            Command::Version(version) => version.run(),
         }
     }
 }

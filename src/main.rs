@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use pinstream::cli::{Cli, Miss};
 
 /// What a negative answer exits with: something is not there, or was found.
@@ -11,7 +10,7 @@ const NEGATIVE: u8 = 1;
 const FAILURE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match Cli::of(std::env::args_os()).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinstream: {error:#}");

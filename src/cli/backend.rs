@@ -19,7 +19,7 @@ use crate::controller::settle::Others;
 use crate::reference::Reference;
 use crate::registry::{Address, Registries};
 use crate::store::home::{Catalogue, Home as _, HomeError, Stored};
-use crate::store::kube::ClusterHome;
+use crate::store::kube::{ClusterHome, Resource};
 use crate::stream::history::observed;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{self, Context};
@@ -72,6 +72,12 @@ pub(super) trait Backend {
     async fn refresh(&self) -> anyhow::Result<()> {
         Ok(())
     }
+
+    /// An object of the cluster, `None` if there is none.
+    async fn object(&self, resource: Resource, key: &Key) -> anyhow::Result<Option<serde_json::Value>>;
+
+    /// A label of a namespace, if there is one that may be read.
+    async fn namespace_label(&self, namespace: &str, label: &str) -> Option<String>;
 
     /// The key of a stream of the command's namespace.
     fn key(&self, name: &str) -> Key {

@@ -20,8 +20,11 @@ use std::time::{Duration, SystemTime};
 
 pub use feed::Feed;
 pub use home::{DirectoryHome, Owners};
+pub(crate) use private::replace;
+pub(crate) use walk::format_of;
+pub use walk::manifests;
 
-use self::walk::{Stamp, Walk, age, format_of};
+use self::walk::{Stamp, Walk, age};
 use super::documents::{self, Format, Item, Place};
 use crate::index::{IndexedStream, Snapshot};
 use crate::stream::{ImageStream, Key};

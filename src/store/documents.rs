@@ -2,11 +2,15 @@
 //!
 //! A file is good or bad as a whole. Other kinds of objects are passed over, whatever they look like.
 
+mod values;
+
 use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+pub use values::{Document, format_of, values};
 
 use crate::stream::ImageStream;
 use crate::stream::types::{ApiVersion, KIND};
@@ -137,11 +141,7 @@ fn read_yaml(text: &str, sink: &mut Sink<'_>) -> Result<(), DocumentError> {
     for (index, (first_line, document)) in yaml_documents(text).into_iter().enumerate() {
         let place = Place { document: index + 1, line: first_line };
         let options = yaml_options(document);
-        let failed = |error: &serde_saphyr::Error| {
-            let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
-            let message = yaml_message(error);
-            DocumentError { place: Place { line: first_line + line.unwrap_or(1).saturating_sub(1), ..place }, message }
-        };
+        let failed = |error: &serde_saphyr::Error| yaml_error(error, place);
         let header: Option<Header> = serde_saphyr::from_str_with_options(document, options.clone())
             .map_err(|error: serde_saphyr::Error| failed(&error))?;
         let Some(header) = header else { continue };
@@ -179,6 +179,13 @@ fn json_error(error: &serde_json::Error, base: Place) -> DocumentError {
     let end = full.rfind(" at line ").unwrap_or(full.len());
     let place = Place { line: base.line + error.line().saturating_sub(1), ..base };
     DocumentError { place, message: full[..end].to_owned() }
+}
+
+/// `base` is where the text begins that the error counts its lines in.
+fn yaml_error(error: &serde_saphyr::Error, base: Place) -> DocumentError {
+    let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
+    let place = Place { line: base.line + line.unwrap_or(1).saturating_sub(1), ..base };
+    DocumentError { place, message: yaml_message(error) }
 }
 
 /// The message without the place, which is counted in lines of the file, not of the document.

@@ -3,6 +3,7 @@
 //! Must not know what the field means. Whoever edits reads the result again before it is kept.
 
 mod items;
+mod strings;
 
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::documents::Format;
 pub use items::set_item;
+pub use strings::{Edit, Strings, apply};
 
 /// Which field of which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ mod reading_tests;
 mod registry;
 mod release;
 mod release_tests;
+mod resolving_tests;
 mod rotation_tests;
 mod service;
 mod stream_writes_tests;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         streams_tests::TESTS,
         stream_writes_tests::TESTS,
         release_tests::TESTS,
+        resolving_tests::TESTS,
         workload_tests::TESTS,
         import_crash_tests::TESTS,
         import_leader_tests::TESTS,

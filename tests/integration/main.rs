@@ -10,6 +10,8 @@ mod conformance;
 mod documentation;
 mod http;
 mod reading;
+mod resolving;
+mod shell;
 mod shutdown;
 mod stream_admission;
 mod streams;

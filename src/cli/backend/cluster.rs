@@ -12,7 +12,7 @@ use crate::config::RegistryArgs;
 use crate::controller::agenda::WHOLE_STREAM;
 use crate::registry::Registries;
 use crate::store::home::{Home as _, HomeError};
-use crate::store::kube::{Access, ClusterHome, Preference, connect};
+use crate::store::kube::{Access, ClusterHome, Preference, Resource, connect};
 use crate::stream::Key;
 use crate::stream::types::ImportMode;
 
@@ -108,5 +108,13 @@ impl Backend for ClusterBackend {
 
     async fn running(&self, namespace: &str) -> anyhow::Result<Option<BTreeMap<String, usize>>> {
         Ok(Some(self.home.running(namespace).await?))
+    }
+
+    async fn object(&self, resource: Resource, key: &Key) -> anyhow::Result<Option<serde_json::Value>> {
+        Ok(self.home.object(resource, key).await?)
+    }
+
+    async fn namespace_label(&self, namespace: &str, label: &str) -> Option<String> {
+        self.home.labels(namespace).await.get(label)?.as_str().map(str::to_owned)
     }
 }

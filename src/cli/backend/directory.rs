@@ -14,6 +14,7 @@ use crate::controller::import::{Settings, import_now};
 use crate::metrics::Metrics;
 use crate::registry::{self, DockerConfig, Registries};
 use crate::store::directory::{Directory, DirectoryHome};
+use crate::store::kube::Resource;
 use crate::stream::Key;
 use crate::stream::types::ImportMode;
 
@@ -108,5 +109,18 @@ impl Backend for DirectoryBackend {
 
     async fn running(&self, _namespace: &str) -> anyhow::Result<Option<BTreeMap<String, usize>>> {
         Ok(None)
+    }
+
+    async fn object(&self, resource: Resource, key: &Key) -> anyhow::Result<Option<serde_json::Value>> {
+        anyhow::bail!(
+            "a directory has image streams and no {}; leave out --streams to ask the cluster for {}, or explain an image, \
+             such as keycloak:20.0",
+            resource.plural,
+            key.name
+        )
+    }
+
+    async fn namespace_label(&self, _namespace: &str, _label: &str) -> Option<String> {
+        None
     }
 }

@@ -147,7 +147,7 @@ impl Private {
 ///
 /// # Errors
 /// The file is as it was then.
-pub(super) fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Hidden, so that nobody takes it for a manifest; the same every time, so that none is left over.
     let beside = path.with_file_name(format!(".{name}.new"));

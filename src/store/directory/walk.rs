@@ -42,11 +42,24 @@ pub(super) fn age(stamp: &Stamp, now: SystemTime) -> Option<Duration> {
 }
 
 /// How a file is written, by its name. `None` if it is no manifest.
-pub(super) fn format_of(path: &Path) -> Option<Format> {
+pub(crate) fn format_of(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()? {
         "yaml" | "yml" => Some(Format::Yaml),
         "json" => Some(Format::Json),
         _ => None,
+    }
+}
+
+/// The manifests under a directory, in the order of their paths.
+///
+/// # Errors
+/// If anything below it cannot be read.
+pub fn manifests(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut walk = Walk::default();
+    walk.directory(root, 0);
+    match walk.problems.pop_first() {
+        Some((path, problem)) => Err(io::Error::other(format!("{}: {problem}", path.display()))),
+        None => Ok(walk.files.into_keys().collect()),
     }
 }
 
