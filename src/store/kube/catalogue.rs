@@ -72,8 +72,13 @@ impl ClusterHome {
     /// Deletes a tag and its history, as OpenShift's API does it for its own streams.
     ///
     /// # Errors
-    /// [`HomeError::Gone`] if there is no such tag, or tags are no resource.
+    /// [`HomeError::Gone`] if there is no such tag, or tags are no resource, or none of that name can be one.
     pub async fn delete_tag(&self, key: &Key, tag: &str) -> Result<(), HomeError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !tag.bytes().all(is_plain) {
+            // In a URL it would mean another tag.
+            return Err(HomeError::Gone(key.clone()));
+        }
         let params = DeleteParams { dry_run: self.is_rehearsal(), ..DeleteParams::default() };
         let path = format!("/apis/{}/namespaces/{}/imagestreamtags", self.served().api_version(), key.namespace);
         let request = Request::new(path).delete(&format!("{}:{tag}", key.name), &params);
