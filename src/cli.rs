@@ -23,6 +23,7 @@ mod policy;
 mod process;
 mod program;
 mod resolve;
+mod resource;
 mod rollback;
 mod selector;
 mod serve;
@@ -79,7 +80,8 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it, with what to do about it where that is known.
     pub fn run(self) -> anyhow::Result<()> {
-        crate::logging::start(&self.logging)?;
+        let is_server = matches!(self.command, Command::Serve(_) | Command::Webhook(_) | Command::Controller(_));
+        crate::logging::start(&self.logging, if is_server { "info" } else { "warn" })?;
         match self.command {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
             Command::Webhook(webhook) => webhook.run(),

@@ -504,9 +504,10 @@ pub struct LogArgs {
     #[arg(long, value_name = "FORMAT", env = "PINSTREAM_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, or a filter such as info,pinstream::store=debug
-    #[arg(long, value_name = "FILTER", env = "PINSTREAM_LOG", default_value = "info", global = true)]
-    pub log: String,
+    /// What is logged: error, warn, info, debug or trace, or a filter such as info,pinstream::store=debug.
+    /// Without it, info for servers and warn for other commands
+    #[arg(long, value_name = "FILTER", env = "PINSTREAM_LOG", global = true)]
+    pub log: Option<String>,
 }
 
 /// How log lines are written.

@@ -11,13 +11,14 @@ use crate::config::{LogArgs, LogFormat};
 /// who report it once with what to do.
 const QUIET: &str = "kube_client=off";
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process; `usual` is what is logged if nothing else is asked for.
 ///
 /// # Errors
 /// If the filter cannot be read.
-pub fn start(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log)).with_context(|| {
-        format!("--log {:?} is no filter; write a level (error, warn, info, debug, trace) or target=level", args.log)
+pub fn start(args: &LogArgs, usual: &str) -> anyhow::Result<()> {
+    let log = args.log.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(format!("{QUIET},{log}")).with_context(|| {
+        format!("--log {log:?} is no filter; write a level (error, warn, info, debug, trace) or target=level")
     })?;
     let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::stdout::print;
+use super::stdout;
 
 /// Print the completion of a shell
 #[derive(Args, Debug)]
@@ -20,6 +20,7 @@ impl Completion {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::Cli::command(), "pinstream", &mut script);
-        print(&String::from_utf8(script)?)
+        stdout::print(&String::from_utf8(script)?)?;
+        Ok(())
     }
 }

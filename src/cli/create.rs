@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use self::istag::CreateTag;
 use super::backend::{self, Backend, Opening, Verb};
 use super::name::stream_name;
+use super::stdout;
 use super::target::{DryRunArgs, Target};
 use crate::stream::ImageStream;
 use crate::stream::types::{ApiVersion, LookupPolicy};
@@ -81,7 +82,7 @@ impl Verb for CreateStream {
             })
             .await?;
         let common = backend.common();
-        println!("imagestream.{}/{} created{}", common.group, self.name, common.dry_run.suffix());
+        stdout::line(&format!("imagestream.{}/{} created{}", common.group, self.name, common.dry_run.suffix()))?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::backend::{self, Backend, Miss, Opening, Verb, no_stream};
 use super::name::{TagName, stream_name};
+use super::stdout;
 use super::target::{DryRunArgs, Target};
 use crate::store::home::{Catalogue as _, HomeError};
 
@@ -108,7 +109,10 @@ async fn each<B: Backend, N: std::fmt::Display>(
         match delete(name).await {
             Ok(()) => {
                 let dry_run = common.dry_run.suffix();
-                println!("{kind}.{} \"{name}\" deleted from {} namespace{dry_run}", common.group, common.namespace);
+                stdout::line(&format!(
+                    "{kind}.{} \"{name}\" deleted from {} namespace{dry_run}",
+                    common.group, common.namespace
+                ))?;
             }
             Err(error) if error.is::<Miss>() => missing.push(error.to_string()),
             Err(error) => return Err(error),

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use super::backend::{self, Backend, Opening, Verb};
 use super::name::{TagName, stream_name};
 use super::target::Target;
-use super::{image_tag, output};
+use super::{image_tag, stdout};
 use crate::store::home::Catalogue as _;
+use crate::stream::ImageStream;
 
 /// What an annotation that only `kubectl apply` reads is called.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -89,18 +90,10 @@ impl Verb for DescribeTags {
     async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
         for (number, name) in self.names.iter().enumerate() {
             let stored = backend.expect(&backend.key(&name.stream)).await?;
-            let event = image_tag::newest(&stored.stream, name)?;
-            let known = backend.home().image(&event.image).await?;
-            let known = known.map(|image| image_tag::image(&stored.stream, &name.tag, event, image));
-            let pull_spec = image_tag::pull_spec(&stored.stream, &name.tag, event);
-            let shown = image::Shown {
-                title: &event.image,
-                digest: &event.image,
-                pull_spec: &pull_spec,
-                image: known.as_ref(),
-            };
-            print_apart(number, &image::text(&shown, Timestamp::now()))?;
-            if known.is_none() {
+            let title = &image_tag::newest(&stored.stream, name)?.image;
+            let (text, is_known) = tag(backend, &stored.stream, name, title).await?;
+            print_apart(number, &text)?;
+            if !is_known {
                 eprintln!("nothing more is known of this image before it is imported: pinstream import-image {name}");
             }
         }
@@ -108,10 +101,25 @@ impl Verb for DescribeTags {
     }
 }
 
+/// The newest image of a tag under a title, and whether more is known of it than its name.
+pub(super) async fn tag<B: Backend>(
+    backend: &B,
+    stream: &ImageStream,
+    name: &TagName,
+    title: &str,
+) -> anyhow::Result<(String, bool)> {
+    let event = image_tag::newest(stream, name)?;
+    let known = backend.home().image(&event.image).await?;
+    let known = known.map(|image| image_tag::image(stream, &name.tag, event, image));
+    let pull_spec = image_tag::pull_spec(stream, &name.tag, event);
+    let shown = image::Shown { title, digest: &event.image, pull_spec: &pull_spec, image: known.as_ref() };
+    Ok((image::text(&shown, Timestamp::now()), known.is_some()))
+}
+
 /// Prints what is not the first with two empty lines before it.
 fn print_apart(number: usize, text: &str) -> anyhow::Result<()> {
     let gap = if number == 0 { "" } else { "\n\n" };
-    output::print(&format!("{gap}{text}"))?;
+    stdout::print(&format!("{gap}{text}"))?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::backend::{self, Backend, Miss, Opening, Verb, no_stream};
 use super::name::{TagName, stream_name};
 use super::output::{self, Format};
 use super::selector::Selector;
+use super::stdout;
 use super::table::Columns;
 use super::target::Target;
 use crate::store::home::{Catalogue as _, Home as _, Stored};
@@ -148,7 +149,7 @@ async fn get<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<(
     let mut found = listed.find(backend).await?;
     let last = found.missing.pop();
     let mut columns = Columns::default();
-    let is_read = output::print(&match how.output {
+    let is_read = stdout::print(&match how.output {
         _ if found.rows.is_empty() && listed.is_named() => String::new(),
         Format::Json if !how.watch => output::json(&whole(listed, &found.rows))?,
         Format::Yaml if !how.watch => output::yaml(&whole(listed, &found.rows))?,

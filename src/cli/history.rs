@@ -11,7 +11,7 @@ use super::backend::{self, Backend, Opening, Verb};
 use super::name::TagName;
 use super::table::table;
 use super::target::Target;
-use super::{image_tag, output};
+use super::{image_tag, output, stdout};
 use crate::stream::ImageStream;
 use crate::stream::types::TagEvents;
 
@@ -92,7 +92,7 @@ impl Verb for History {
         let running = backend.running(&key.namespace).await?;
         let items = entries(&stored.stream, events, running.as_ref());
         let past = Past { namespace: key.namespace.into(), stream: key.name.into(), tag: self.name.tag.clone(), items };
-        output::print(&match self.output {
+        stdout::print(&match self.output {
             Format::Table => lines(&past.items, false, Timestamp::now()),
             Format::Wide => lines(&past.items, true, Timestamp::now()),
             Format::Json => output::json(&serde_json::to_value(&past)?)?,

@@ -3,12 +3,16 @@
 mod plan;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use self::plan::{Asked, PlanError, Planned};
 use super::backend::{self, Backend, Miss, Verb};
 use super::imports::{self, ImportArgs};
+use super::name::TagName;
 use super::policy::{Mode, Policy};
+use super::stdout;
 use super::target::{DryRun, Target};
+use super::{describe, image_tag};
 use crate::controller::agenda::WHOLE_STREAM;
 use crate::store::home::Home as _;
 use crate::stream::{ImageStream, Key};
@@ -107,22 +111,39 @@ impl Verb for ImportImage {
         backend.change(&key, |before| Ok(planned(before)?.stream)).await?;
         let resource = format!("imagestream.{}/{name}", common.group);
         if common.dry_run != DryRun::None {
-            println!("{resource} imported{}", common.dry_run.suffix());
+            stdout::line(&format!("{resource} imported{}", common.dry_run.suffix()))?;
             return Ok(());
         }
         if !is_waited_for {
-            println!("{resource} to be imported");
+            stdout::line(&format!("{resource} to be imported"))?;
             return Ok(());
         }
         let failures = imports::wait(backend, &key, &tags).await?;
         let is_whole = !tags.iter().any(|tag| tag == WHOLE_STREAM) || has_repository_tags(backend, &key).await?;
         let errors = if failures.is_empty() && is_whole { "" } else { " with errors" };
-        println!("{resource} imported{errors}");
+        stdout::line(&format!("{resource} imported{errors}"))?;
+        show(backend, &key, &tags).await?;
         if !is_whole {
             return Err(Miss(format!("the tags of the repository of {name} could not be listed")).into());
         }
         imports::report(&failures, &name)
     }
+}
+
+/// Prints the stream in full, and what is known of the images of these tags.
+async fn show<B: Backend>(backend: &B, key: &Key, tags: &[String]) -> anyhow::Result<()> {
+    let stream = backend.expect(key).await?.stream;
+    stdout::print(&format!("\n{}", describe::stream::text(&stream, Timestamp::now())))?;
+    let is_whole = tags.iter().any(|tag| tag == WHOLE_STREAM);
+    for tag in stream.spec.tags.iter().filter(|tag| is_whole || tags.contains(&tag.name)) {
+        let name = TagName { stream: key.name.to_string(), tag: tag.name.clone() };
+        // What has no image has failed, which is told.
+        if image_tag::newest(&stream, &name).is_ok() {
+            let (text, _) = describe::tag(backend, &stream, &name, &name.to_string()).await?;
+            stdout::print(&format!("\n{text}"))?;
+        }
+    }
+    Ok(())
 }
 
 async fn has_repository_tags<B: Backend>(backend: &B, key: &Key) -> anyhow::Result<bool> {

@@ -1,8 +1,5 @@
 //! What read commands print: objects as JSON and YAML as the API has them, or as names.
 
-use std::io::{self, Write as _};
-
-use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -22,16 +19,6 @@ pub(super) enum Format {
     Yaml,
     /// Only their names, to be given to other commands.
     Name,
-}
-
-/// Writes to standard output. Whoever reads it may have stopped to, which is no failure. Says whether somebody still reads.
-pub(super) fn print(text: &str) -> anyhow::Result<bool> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("nothing can be printed"),
-    }
 }
 
 /// JSON in lines, indented as kubectl does it.

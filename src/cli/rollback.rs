@@ -9,6 +9,7 @@ use self::target::{Back, To, fixed, found, is_scheduled, moved};
 use super::backend::{self, Backend, Miss, Opening, Verb};
 use super::imports;
 use super::name::TagName;
+use super::stdout;
 use super::target::{DryRunArgs, Target, WaitArgs};
 use crate::store::home::HomeError;
 use crate::stream::ImageStream;
@@ -80,7 +81,7 @@ impl Verb for Rollback {
             };
             backend.change(&key, set).await?;
         }
-        println!("{}{}.", back.message(&self.name), backend.common().dry_run.suffix());
+        stdout::line(&format!("{}{}.", back.message(&self.name), backend.common().dry_run.suffix()))?;
         eprintln!("{}", back.outlook(&before, &self.name, keeps_schedule));
         imports::report(&imports::wait(backend, &key, std::slice::from_ref(tag)).await?, &self.name.stream)
     }

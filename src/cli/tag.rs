@@ -11,6 +11,7 @@ use super::backend::{self, Backend, Miss, Verb};
 use super::edit::{put, stream_or_new};
 use super::imports::{self, ImportArgs};
 use super::policy::PolicyArgs;
+use super::stdout;
 use super::target::Target;
 use crate::store::home::Home as _;
 use crate::stream::types::SpecTag;
@@ -68,7 +69,7 @@ impl Tag {
         for destination in destinations.collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::msg)? {
             let key = destination.key(&common.namespace);
             backend.remove_tag(&key, &destination.name.tag).await?;
-            println!("Deleted tag {key}:{}{}.", destination.name.tag, common.dry_run.suffix());
+            stdout::line(&format!("Deleted tag {key}:{}{}.", destination.name.tag, common.dry_run.suffix()))?;
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ impl Tag {
                 Ok(stream)
             };
             backend.change(&key, with_tag).await?;
-            println!("{}{}.", self.message(&source, destination), common.dry_run.suffix());
+            stdout::line(&format!("{}{}.", self.message(&source, destination), common.dry_run.suffix()))?;
         }
         let mut failures = Vec::new();
         for destination in &destinations {

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::stdout::print;
+use super::stdout;
 use crate::store::edit::yaml;
 
 /// Print the version
@@ -29,10 +29,11 @@ impl Version {
         let version = env!("CARGO_PKG_VERSION");
         let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
         let all = json!({"clientVersion": {"version": version, "platform": platform}});
-        print(&match self.output {
+        stdout::print(&match self.output {
             Output::Text => format!("Client Version: {version}\n"),
             Output::Json => format!("{all:#}\n"),
             Output::Yaml => yaml(&all)?,
-        })
+        })?;
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::edit::{put, stream_or_new};
 use crate::cli::imports::{self, ImportArgs};
 use crate::cli::name::{TagName, tag_name};
 use crate::cli::policy::PolicyArgs;
+use crate::cli::stdout;
 use crate::cli::tag::source::{Place, Source, SourceKind};
 use crate::cli::target::Target;
 use crate::stream::types::SpecTag;
@@ -131,7 +132,7 @@ impl Verb for CreateTag {
             Ok(stream)
         };
         backend.change(&key, with_tag).await?;
-        println!("imagestreamtag.{}/{} created{}", common.group, self.name, common.dry_run.suffix());
+        stdout::line(&format!("imagestreamtag.{}/{} created{}", common.group, self.name, common.dry_run.suffix()))?;
         imports::report(&imports::wait(backend, &key, &[self.name.tag]).await?, &self.name.stream)
     }
 }

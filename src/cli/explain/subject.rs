@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::cli::resource;
 use crate::store::kube::Resource;
 
 /// What was named.
@@ -12,18 +13,6 @@ pub(super) enum Subject {
     /// An object with images.
     Object(Resource, String),
 }
-
-/// Kinds with images: API version, kind, collection, and short names that kubectl knows too.
-const TYPES: [(&str, &str, &str, &[&str]); 8] = [
-    ("v1", "Pod", "pods", &["po"]),
-    ("v1", "ReplicationController", "replicationcontrollers", &["rc"]),
-    ("apps/v1", "Deployment", "deployments", &["deploy"]),
-    ("apps/v1", "ReplicaSet", "replicasets", &["rs"]),
-    ("apps/v1", "StatefulSet", "statefulsets", &["sts"]),
-    ("apps/v1", "DaemonSet", "daemonsets", &["ds"]),
-    ("batch/v1", "Job", "jobs", &[]),
-    ("batch/v1", "CronJob", "cronjobs", &["cj"]),
-];
 
 /// What may stand before a short name.
 const TAGS: [&str; 6] = ["is", "imagestream", "imagestreams", "istag", "imagestreamtag", "imagestreamtags"];
@@ -37,7 +26,7 @@ impl FromStr for Subject {
         if TAGS.contains(&kind) {
             return Ok(Self::Image(name.to_owned()));
         }
-        let Some(resource) = resource(kind) else { return Ok(image()) };
+        let Some(resource) = resource::find(kind) else { return Ok(image()) };
         let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = name.as_bytes();
         let is_name = bytes.first().copied().is_some_and(is_letter)
@@ -48,14 +37,6 @@ impl FromStr for Subject {
             Err(format!("{name:?} is no name of a {}; write TYPE/NAME, such as {kind}/web", resource.kind))
         }
     }
-}
-
-fn resource(name: &str) -> Option<Resource> {
-    let is_named = |(_, kind, plural, short): &&(&str, &str, &str, &[&str])| {
-        kind.eq_ignore_ascii_case(name) || *plural == name || short.contains(&name)
-    };
-    let (api_version, kind, plural, _) = *TYPES.iter().find(is_named)?;
-    Some(Resource { api_version, kind, plural })
 }
 
 #[cfg(test)]
@@ -74,7 +55,7 @@ mod tests {
     #[case("CronJob/nightly", Some(("CronJob", "nightly")))]
     fn objects_are_told_from_images(#[case] written: &str, #[case] expected: Option<(&str, &str)>) {
         let expected = match expected {
-            Some((kind, name)) => Subject::Object(resource(kind).unwrap(), name.to_owned()),
+            Some((kind, name)) => Subject::Object(resource::find(kind).unwrap(), name.to_owned()),
             None => Subject::Image(written.to_owned()),
         };
         assert_eq!(written.parse(), Ok(expected));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Listed, Row, text};
 use crate::cli::backend::Backend;
-use crate::cli::output;
+use crate::cli::stdout;
 use crate::cli::table::Columns;
 use crate::store::home::HomeError;
 
@@ -54,7 +54,7 @@ async fn print_changes<L: Listed, B: Backend>(
         let now = versions(&rows);
         known.keys().filter(|row| !now.contains_key(*row)).for_each(|(_, name)| eprintln!("{name} is gone"));
         let changed: Vec<_> = rows.iter().filter(|row| known.get(&key(row)) != Some(&row.version)).collect();
-        if !output::print(&text(listed, &changed, &mut columns)?)? {
+        if !stdout::print(&text(listed, &changed, &mut columns)?)? {
             return Ok(());
         }
         known = now;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::workload::{self, Name};
 use crate::cli::backend::{self, Backend, Miss, Opening, Verb, no_stream};
 use crate::cli::selector::Selector;
+use crate::cli::stdout;
 use crate::cli::target::{DryRunArgs, Target};
 use crate::store::home::Catalogue as _;
 use crate::stream::types::LookupPolicy;
@@ -82,7 +83,7 @@ impl ImageLookup {
         if rows.is_empty() {
             eprintln!("No image streams found in {} namespace.", backend.common().namespace);
         } else {
-            print!("{}", table(&rows));
+            stdout::print(&table(&rows))?;
         }
         Ok(())
     }
@@ -116,7 +117,7 @@ impl ImageLookup {
             Ok(stream)
         };
         backend.change(&key, with_policy).await?;
-        say(backend, &format!("imagestream.{}/{name}", backend.common().group), before != wanted);
+        say(backend, &format!("imagestream.{}/{name}", backend.common().group), before != wanted)?;
         Ok(())
     }
 
@@ -127,15 +128,15 @@ impl ImageLookup {
         if let (Some(patch), Some(cluster)) = (&patch, cluster) {
             cluster.merge_object(workload.resource, &backend.key(name), patch).await?;
         }
-        say(backend, &format!("{}/{name}", workload.singular()), patch.is_some());
+        say(backend, &format!("{}/{name}", workload.singular()), patch.is_some())?;
         Ok(())
     }
 }
 
 /// Says what was done to an object.
-fn say<B: Backend>(backend: &B, object: &str, is_changed: bool) {
+fn say<B: Backend>(backend: &B, object: &str, is_changed: bool) -> anyhow::Result<()> {
     let done = if is_changed { "updated" } else { "unchanged" };
-    println!("{object} image lookup {done}{}", backend.common().dry_run.suffix());
+    stdout::line(&format!("{object} image lookup {done}{}", backend.common().dry_run.suffix()))
 }
 
 async fn read<B: Backend>(backend: &B, workload: &workload::Kind, name: &str) -> anyhow::Result<Value> {

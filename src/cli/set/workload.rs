@@ -5,21 +5,10 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::cli::name::stream_name;
+use crate::cli::resource::{self, group_of};
 use crate::store::kube::Resource;
 use crate::workload::Kinds;
 use crate::workload::slots::RESOLVE_NAMES;
-
-/// Kinds with images: API version, kind, collection, and short name.
-const KINDS: &[(&str, &str, &str, &str)] = &[
-    ("v1", "Pod", "pods", "po"),
-    ("v1", "ReplicationController", "replicationcontrollers", "rc"),
-    ("apps/v1", "Deployment", "deployments", "deploy"),
-    ("apps/v1", "ReplicaSet", "replicasets", "rs"),
-    ("apps/v1", "StatefulSet", "statefulsets", "sts"),
-    ("apps/v1", "DaemonSet", "daemonsets", "ds"),
-    ("batch/v1", "Job", "jobs", "job"),
-    ("batch/v1", "CronJob", "cronjobs", "cj"),
-];
 
 /// Something whose look-up can be set.
 #[derive(Clone, Debug)]
@@ -52,9 +41,9 @@ pub(super) fn name(written: &str) -> Result<Name, String> {
     else {
         return stream_name(written).map(Name::Stream);
     };
-    let known = KINDS.iter().find(|known| is_named(known, kind)).ok_or_else(|| {
-        let known: Vec<_> = KINDS.iter().map(|(.., short)| *short).collect();
-        format!("{kind:?} is no kind with images; write one of is, {}, such as deploy/web", known.join(", "))
+    let known = resource::find(kind).ok_or_else(|| {
+        let known = resource::short_names();
+        format!("{kind:?} is no kind with images; write one of is, {known}, such as deploy/web")
     })?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     if is_name {
@@ -64,25 +53,13 @@ pub(super) fn name(written: &str) -> Result<Name, String> {
     }
 }
 
-/// That is a name of the kind, perhaps with its API group.
-fn is_named((api_version, kind, plural, short): &(&str, &str, &str, &str), written: &str) -> bool {
-    let (name, group) = written.split_once('.').map_or((written, None), |(name, group)| (name, Some(group)));
-    group.is_none_or(|group| group == group_of(api_version))
-        && (kind.eq_ignore_ascii_case(name) || name == *plural || name == *short)
-}
-
-/// The group of an API version; empty for the core group.
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
 impl Kind {
-    fn of(&(api_version, kind, plural, _): &(&'static str, &'static str, &'static str, &str)) -> Self {
+    fn of(resource: Resource) -> Self {
         let kinds = Kinds::default();
         // A Job's template cannot be changed, but the Job itself counts too.
-        let known = kinds.find(group_of(api_version), kind).filter(|kind| !kind.is_job());
+        let known = kinds.find(group_of(resource.api_version), resource.kind).filter(|kind| !kind.is_job());
         let place = known.map(|kind| kind.template().to_owned()).unwrap_or_default();
-        Self { resource: Resource { api_version, kind, plural }, place }
+        Self { resource, place }
     }
 
     /// As messages name it: `deployment.apps`.
