@@ -8,6 +8,7 @@ mod feed;
 mod home;
 mod ledger;
 mod private;
+mod rewrite;
 mod walk;
 mod written;
 
