@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::backend::{self, Backend, Opening, Verb};
 use super::name::{TagName, stream_name};
+use super::output::{self, Structure};
 use super::target::Target;
 use super::{image_tag, stdout};
 use crate::store::home::Catalogue as _;
@@ -43,11 +44,16 @@ enum What {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream describe is keycloak
-  pinstream describe is keycloak tools -n demo")]
+  pinstream describe is keycloak tools -n demo
+  pinstream describe is keycloak -o json")]
 struct DescribeStreams {
     /// Names of the streams
     #[arg(required = true, value_name = "NAME", value_parser = stream_name)]
     names: Vec<String>,
+
+    /// Print the whole objects instead, as get does
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Structure>,
 
     #[command(flatten)]
     target: Target,
@@ -62,6 +68,10 @@ struct DescribeTags {
     /// Names of the tags
     #[arg(required = true, value_name = "NAME:TAG")]
     names: Vec<TagName>,
+
+    /// Print the whole objects instead, as get does
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Structure>,
 
     #[command(flatten)]
     target: Target,
@@ -78,6 +88,15 @@ impl Describe {
 
 impl Verb for DescribeStreams {
     async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
+        if let Some(structure) = self.output {
+            let mut objects = Vec::new();
+            for name in &self.names {
+                let stored = backend.expect(&backend.key(name)).await?;
+                objects.push(output::stream(&stored.stream, &backend.common().group)?);
+            }
+            stdout::print(&structure.objects(objects)?)?;
+            return Ok(());
+        }
         for (number, name) in self.names.iter().enumerate() {
             let stored = backend.expect(&backend.key(name)).await?;
             print_apart(number, &stream::text(&stored.stream, Timestamp::now()))?;
@@ -88,6 +107,17 @@ impl Verb for DescribeStreams {
 
 impl Verb for DescribeTags {
     async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
+        if let Some(structure) = self.output {
+            let mut objects = Vec::new();
+            for name in &self.names {
+                let stream = backend.expect(&backend.key(&name.stream)).await?.stream;
+                let event = image_tag::newest(&stream, name)?;
+                let known = backend.home().image(&event.image).await?;
+                objects.push(image_tag::object(&stream, name, event, known, &backend.common().group)?);
+            }
+            stdout::print(&structure.objects(objects)?)?;
+            return Ok(());
+        }
         for (number, name) in self.names.iter().enumerate() {
             let stored = backend.expect(&backend.key(&name.stream)).await?;
             let title = &image_tag::newest(&stored.stream, name)?.image;

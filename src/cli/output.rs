@@ -21,6 +21,36 @@ pub(super) enum Format {
     Name,
 }
 
+/// How commands whose output is for people print for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Structure {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl Structure {
+    /// A value so.
+    pub(super) fn text(self, value: &Value) -> anyhow::Result<String> {
+        match self {
+            Self::Json => json(value),
+            Self::Yaml => yaml(value),
+        }
+    }
+
+    /// Objects so: one by itself, several as one.
+    pub(super) fn objects(self, mut objects: Vec<Value>) -> anyhow::Result<String> {
+        match objects.pop() {
+            Some(object) if objects.is_empty() => self.text(&object),
+            last => {
+                objects.extend(last);
+                self.text(&list(&objects))
+            }
+        }
+    }
+}
+
 /// JSON in lines, indented as kubectl does it.
 pub(super) fn json(value: &Value) -> anyhow::Result<String> {
     let mut bytes = Vec::new();

@@ -143,6 +143,25 @@ fn images_of_tags_are_described() {
 }
 
 #[test]
+fn what_is_described_for_people_is_printed_for_programs_as_well() {
+    let folder = folder();
+    for (described, got) in [
+        ("describe is keycloak -n demo -o json", "get is keycloak -n demo -o json"),
+        ("describe is keycloak -n demo -o yaml", "get is keycloak -n demo -o yaml"),
+        ("describe istag keycloak:20.0 -n demo -o yaml", "get istag keycloak:20.0 -n demo -o yaml"),
+        ("describe is keycloak tools -n demo -o json", "get is keycloak tools -n demo -o json"),
+    ] {
+        assert_eq!(run(folder.path(), described), run(folder.path(), got), "{described}");
+    }
+    let (code, stdout, _) = run(folder.path(), "set image-lookup keycloak --list -n demo -o json");
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&stdout).unwrap()),
+        (0, json!({"items": [{"name": "keycloak", "local": true}]}))
+    );
+    assert_eq!(run(folder.path(), "set image-lookup keycloak -n demo -o json").0, 2);
+}
+
+#[test]
 fn histories_are_told() {
     insta::assert_snapshot!(session(&[
         "history keycloak:20.0 -n demo",

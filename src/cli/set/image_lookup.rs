@@ -1,10 +1,11 @@
 //! `pinstream set image-lookup`: whether short names are looked up in a stream, or for a workload in all streams.
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workload::{self, Name};
 use crate::cli::backend::{self, Backend, Miss, Opening, Verb, no_stream};
+use crate::cli::output::Structure;
 use crate::cli::selector::Selector;
 use crate::cli::stdout;
 use crate::cli::target::{DryRunArgs, Target};
@@ -45,6 +46,10 @@ pub(super) struct ImageLookup {
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with_all = ["names", "all"])]
     selector: Option<Selector>,
 
+    /// Print the list as an object
+    #[arg(short, long, value_name = "FORMAT", conflicts_with = "all")]
+    output: Option<Structure>,
+
     #[command(flatten)]
     dry_run: DryRunArgs,
 
@@ -82,8 +87,16 @@ impl ImageLookup {
         }
         if rows.is_empty() {
             eprintln!("No image streams found in {} namespace.", backend.common().namespace);
-        } else {
-            stdout::print(&table(&rows))?;
+        }
+        match self.output {
+            Some(structure) => {
+                let items = rows.iter().map(|(name, local)| json!({"name": name, "local": local}));
+                stdout::print(&structure.text(&json!({"items": items.collect::<Vec<_>>()}))?)?;
+            }
+            None if rows.is_empty() => {}
+            None => {
+                stdout::print(&table(&rows))?;
+            }
         }
         Ok(())
     }
@@ -163,7 +176,11 @@ fn table(rows: &[(String, bool)]) -> String {
 impl Verb for ImageLookup {
     async fn on<B: Backend>(self, backend: &B) -> anyhow::Result<()> {
         let says_nothing = self.names.is_empty() && !self.all && self.selector.is_none();
-        if self.list || says_nothing { self.list(backend).await } else { self.set(backend).await }
+        if self.list || says_nothing {
+            return self.list(backend).await;
+        }
+        anyhow::ensure!(self.output.is_none(), "--output is of a list; write --list too, such as: --list -o json");
+        self.set(backend).await
     }
 }
 
