@@ -127,11 +127,12 @@ impl Process {
             Source::Directory(root) => {
                 let directory = Directory::new(root.clone(), registry_host);
                 let (directory, importing) = self.importing(directory, &shared.metrics)?;
-                let polled = Polled::load(directory, streams, metrics).await?;
-                supervisor.spawn("streams", endless(polled.keep()));
+                // Before the streams are read: it takes them as they come, so that they are not held all at once.
                 if let Some(importing) = importing {
                     supervisor.spawn("import", endless(importing.keep()));
                 }
+                let polled = Polled::load(directory, streams, metrics).await?;
+                supervisor.spawn("streams", endless(polled.keep()));
             }
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;

@@ -7,6 +7,7 @@ mod catalogue;
 mod feed;
 mod home;
 mod ledger;
+mod owners;
 mod private;
 mod rewrite;
 mod walk;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use feed::Feed;
-pub use home::{DirectoryHome, Owners};
+pub use home::DirectoryHome;
+pub use owners::Owners;
 pub(crate) use private::replace;
 pub(crate) use walk::format_of;
 pub use walk::manifests;
@@ -44,9 +46,7 @@ pub struct Directory {
     /// What is wrong, by path.
     problems: BTreeMap<PathBuf, String>,
     /// Which file defines a stream.
-    owners: HashMap<Key, PathBuf>,
-    /// The same, as the last look left it, for those who write.
-    published: Arc<Owners>,
+    owners: Arc<Owners>,
     /// Who is told of whole streams.
     feed: Option<Feed>,
     /// Files with streams that other files define.
@@ -71,8 +71,8 @@ pub struct Look {
 #[derive(Default)]
 struct Read {
     ignored: Vec<(PathBuf, Place, String)>,
-    /// Streams that are handed on, and whether they are valid.
-    fed: Vec<(bool, ImageStream)>,
+    /// Streams that are not any more in the file that they were in.
+    lost: Vec<Key>,
 }
 
 /// A file as it was when it was read last.
@@ -95,8 +95,7 @@ impl Directory {
             registry_host,
             files: BTreeMap::new(),
             problems: BTreeMap::new(),
-            owners: HashMap::new(),
-            published: Arc::default(),
+            owners: Arc::default(),
             feed: None,
             conflicts: Vec::new(),
             has_looked: false,
@@ -112,7 +111,7 @@ impl Directory {
     /// Which file defines a stream, kept up to date by each look.
     #[must_use]
     pub fn owners(&self) -> Arc<Owners> {
-        Arc::clone(&self.published)
+        Arc::clone(&self.owners)
     }
 
     /// The directory itself.
@@ -145,13 +144,19 @@ impl Directory {
         let before = self.files.len();
         self.files.retain(|path, _| walk.files.contains_key(path) || lost(path));
         changed |= self.files.len() != before;
-        self.owners.retain(|_, owner| self.files.contains_key(owner));
+        self.owners.write().retain(|key, owner| {
+            let stays = self.files.contains_key(owner);
+            if !stays {
+                read.lost.push(key.clone());
+            }
+            stays
+        });
         for (path, stamp) in walk.files {
             let settled = age(&stamp, now).is_none_or(|age| age > SETTLING);
             changed |= self.read_if_changed(&path, stamp, settled || is_first, &mut read);
         }
         problems.extend(self.files.iter().filter_map(|(path, file)| Some((path.clone(), file.problem.clone()?))));
-        let snapshot = changed.then(|| Snapshot::new(self.settle_owners()));
+        let snapshot = changed.then(|| Snapshot::new(self.settle_owners(&read.lost)));
         for (path, conflict) in &self.conflicts {
             problems.entry(path.clone()).or_insert_with(|| conflict.clone());
         }
@@ -159,31 +164,10 @@ impl Directory {
         let new_problems = new_problems.map(|(path, text)| (path.clone(), text.clone())).collect();
         let solved = self.problems.keys().filter(|path| !problems.contains_key(*path)).cloned().collect();
         self.problems = problems;
-        self.hand_on(read.fed, is_first);
-        Look { snapshot, new_problems, solved, ignored: read.ignored }
-    }
-
-    /// Publishes who defines what, and tells the feed what is there, moved to another file, or gone.
-    fn hand_on(&self, read: Vec<(bool, ImageStream)>, is_first: bool) {
-        let before = self.published.load_full();
-        if *before != self.owners {
-            self.published.store(Arc::new(self.owners.clone()));
-        }
-        let Some(feed) = &self.feed else { return };
-        let told: HashSet<Key> = read.iter().map(|(_, stream)| stream.key()).collect();
-        for (is_valid, stream) in read {
-            if is_valid {
-                feed.applied(stream);
-            } else {
-                feed.gone(stream.key());
-            }
-        }
-        let moved = self.owners.iter().filter(|(key, owner)| before.get(*key) != Some(*owner) && !told.contains(*key));
-        moved.for_each(|(key, _)| feed.moved(key));
-        before.keys().filter(|key| !self.owners.contains_key(*key)).for_each(|key| feed.gone(key.clone()));
-        if is_first {
+        if let Some(feed) = self.feed.as_ref().filter(|_| is_first) {
             feed.listed();
         }
+        Look { snapshot, new_problems, solved, ignored: read.ignored }
     }
 
     /// Reads a file if it is not as it was, and says whether its streams changed.
@@ -228,7 +212,7 @@ impl Directory {
         }
     }
 
-    /// The streams of a file. Those that are this file's are put on `read` for the feed.
+    /// The streams of a file. If all of it can be read, those that are this file's are handed on to the feed.
     fn parse(
         &mut self,
         path: &Path,
@@ -237,16 +221,15 @@ impl Directory {
     ) -> Result<Vec<(Place, Arc<IndexedStream>)>, String> {
         let mut streams: Vec<(Place, Arc<IndexedStream>)> = Vec::new();
         let mut places: HashMap<Key, Place> = HashMap::new();
-        let (mut twice, mut fed) = (None, Vec::new());
+        let (mut twice, mut fed, mut claimed) = (None, Vec::new(), Vec::new());
         let format = format_of(path).unwrap_or(Format::Yaml);
-        documents::read(bytes, format, |item, place| match item {
+        let result = documents::read(bytes, format, |item, place| match item {
             Item::Stream(mut stream) => {
                 let key = stream.key();
                 if let Some(first) = places.insert(key.clone(), place) {
                     twice.get_or_insert_with(|| format!("{place}: image stream {key} is defined already in {first}"));
                 }
-                let is_own = self.owners.entry(key).or_insert_with(|| path.to_owned()) == path;
-                if let Some(feed) = self.feed.as_ref().filter(|_| is_own) {
+                if let Some(feed) = self.feed.as_ref().filter(|_| self.claim(&key, path, &mut claimed)) {
                     let is_valid = feed.number(&mut stream);
                     fed.push((is_valid, (*stream).clone()));
                 }
@@ -255,28 +238,52 @@ impl Directory {
             Item::Other { api_version, kind } => {
                 read.ignored.push((path.to_owned(), place, format!("{api_version} {kind}").trim().to_owned()));
             }
-        })
-        .map_err(|error| error.to_string())?;
-        if let Some(twice) = twice {
-            return Err(twice);
+        });
+        if let Some(problem) = result.err().map(|error| error.to_string()).or(twice) {
+            self.owners.write().retain(|key, _| !claimed.contains(key));
+            return Err(problem);
         }
-        for (_, lost) in self.files.get(path).iter().flat_map(|file| &file.streams) {
-            let key = key(lost);
-            if !places.contains_key(&key) && self.owners.get(&key).is_some_and(|owner| owner == path) {
-                self.owners.remove(&key);
+        for (_, stream) in self.files.get(path).iter().flat_map(|file| &file.streams) {
+            let key = key(stream);
+            let is_lost = !places.contains_key(&key) && self.owners.read().get(&key).is_some_and(|owner| owner == path);
+            if is_lost {
+                self.owners.write().remove(&key);
+                read.lost.push(key);
             }
         }
-        read.fed.extend(fed);
+        for (is_valid, stream) in fed {
+            self.hand_on(is_valid, stream);
+        }
         Ok(streams)
     }
 
+    /// A stream is the file's if no other file has it. One that nobody had is claimed.
+    fn claim(&self, key: &Key, path: &Path, claimed: &mut Vec<Key>) -> bool {
+        let mut owners = self.owners.write();
+        if let Some(owner) = owners.get(key) {
+            return owner == path;
+        }
+        owners.insert(key.clone(), path.to_owned());
+        claimed.push(key.clone());
+        true
+    }
+
+    fn hand_on(&self, is_valid: bool, stream: ImageStream) {
+        match &self.feed {
+            Some(feed) if is_valid => feed.applied(stream),
+            Some(feed) => feed.gone(stream.key()),
+            None => {}
+        }
+    }
+
     /// Gives each stream to one file: the one that had it before, else the first in byte order of the paths.
-    fn settle_owners(&mut self) -> Vec<Arc<IndexedStream>> {
-        let mut owners: HashMap<Key, PathBuf> = HashMap::with_capacity(self.owners.len());
+    fn settle_owners(&mut self, lost: &[Key]) -> Vec<Arc<IndexedStream>> {
+        let before = self.owners.read().clone();
+        let mut owners: HashMap<Key, PathBuf> = HashMap::with_capacity(before.len());
         for (path, file) in &self.files {
             for (_, stream) in &file.streams {
                 let key = key(stream);
-                if self.owners.get(&key) == Some(path) || !owners.contains_key(&key) {
+                if before.get(&key) == Some(path) || !owners.contains_key(&key) {
                     owners.insert(key, path.clone());
                 }
             }
@@ -298,8 +305,23 @@ impl Directory {
                 }
             }
         }
-        self.owners = owners;
+        self.publish(&before, owners, lost);
         streams
+    }
+
+    /// Publishes which file defines what, and tells the feed what is in another file now, or gone.
+    fn publish(&self, before: &HashMap<Key, PathBuf>, owners: HashMap<Key, PathBuf>, lost: &[Key]) {
+        let moved: Vec<Key> =
+            owners.iter().filter(|(key, owner)| before.get(*key) != Some(*owner)).map(|(key, _)| key.clone()).collect();
+        let gone: HashSet<Key> = before.keys().chain(lost).filter(|key| !owners.contains_key(*key)).cloned().collect();
+        *self.owners.write() = owners;
+        let Some(feed) = &self.feed else { return };
+        for key in &moved {
+            feed.moved(key);
+        }
+        for key in gone {
+            feed.gone(key);
+        }
     }
 }
 

@@ -69,7 +69,7 @@ struct WrittenSpec<'a> {
 impl Files {
     fn list(&self, namespace: Option<&str>) -> Result<Vec<Stored>, HomeError> {
         let _lock = self.lock()?;
-        let owners = self.owners.load();
+        let owners = self.owners.read().clone();
         let mut by_path: BTreeMap<&Path, Vec<&Key>> = BTreeMap::new();
         for (key, path) in owners.iter().filter(|(key, _)| namespace.is_none_or(|wanted| *key.namespace == *wanted)) {
             by_path.entry(path).or_default().push(key);
@@ -105,7 +105,7 @@ impl Files {
     fn create(&self, stream: &ImageStream) -> Result<Stored, HomeError> {
         let key = stream.key();
         let lock = self.lock()?;
-        if self.owners.load().contains_key(&key) {
+        if self.owners.read().contains_key(&key) {
             return Err(HomeError::Exists(key));
         }
         let folder = self.root.join(&*key.namespace);
@@ -135,11 +135,7 @@ impl Files {
         let text = crate::store::edit::yaml(&written).map_err(|error| refused(&path, &key, &error))?;
         fs::create_dir_all(&folder).map_err(|error| unwritable(&error))?;
         replace(&path, text.as_bytes(), true).map_err(|error| unwritable(&error))?;
-        self.owners.rcu(|owners| {
-            let mut owners = (**owners).clone();
-            owners.insert(key.clone(), path.clone());
-            owners
-        });
+        self.owners.write().insert(key.clone(), path.clone());
         let written = self.locate(&key, &lock)?.ok_or_else(|| HomeError::Gone(key.clone()))?.written;
         let ledger = Ledger::of(&written, stream);
         self.private.keep_ledger(&key, &ledger).map_err(|error| unwritable(&error))?;
@@ -160,11 +156,7 @@ impl Files {
         let deleted =
             if is_empty { fs::remove_file(&opened.path) } else { replace(&opened.path, rest.as_bytes(), true) };
         deleted.map_err(|error| unwritable(&error))?;
-        self.owners.rcu(|owners| {
-            let mut owners = (**owners).clone();
-            owners.remove(key);
-            owners
-        });
+        self.owners.write().remove(key);
         self.private.forget(key).map_err(|error| unwritable(&error))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A write changes the bytes of what it writes and no others, and none at all if the file changed meanwhile.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::ledger::{self, Ledger};
+use super::owners::Owners;
 use super::private::{Lock, Private};
 use super::rewrite::{checked, edited, put};
 use super::walk::{Stamp, format_of};
@@ -26,9 +26,6 @@ use crate::store::home::{Home, HomeError, News, Stored};
 use crate::stream::types::ImportMode;
 use crate::stream::write::{Context, Invalid, Source};
 use crate::stream::{ImageStream, Key};
-
-/// Which file defines each stream, as the last look found it.
-pub type Owners = ArcSwap<HashMap<Key, PathBuf>>;
 
 /// Between two looks for images that no stream knows any more.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
@@ -70,8 +67,9 @@ pub(super) struct Opened {
     pub(super) at: Located,
     /// With its numbers.
     pub(super) stream: ImageStream,
-    /// The ledger on the disk.
+    /// The ledger on the disk, and the one to keep.
     kept: Option<Ledger>,
+    ledger: Ledger,
 }
 
 impl DirectoryHome {
@@ -133,10 +131,14 @@ impl DirectoryHome {
         Ok(numbered)
     }
 
-    /// The stream with its numbers, read from its file. `None` if it is not there. Blocks.
+    /// The stream with its numbers, which are kept, read from its file. `None` if it is not there. Blocks.
     pub(super) fn find(&self, key: &Key) -> Result<Option<ImageStream>, HomeError> {
         let lock = self.files.lock()?;
-        Ok(self.files.find(key, &lock)?.map(|opened| opened.stream))
+        let Some(opened) = self.files.find(key, &lock)? else { return Ok(None) };
+        if opened.kept.as_ref() != Some(&opened.ledger) {
+            self.files.private.keep_ledger(key, &opened.ledger).map_err(|error| unwritable(&error))?;
+        }
+        Ok(Some(opened.stream))
     }
 
     pub(super) async fn on_files<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> T + Send + 'static) -> T {
@@ -217,7 +219,7 @@ impl Files {
 
     /// The stream in its file. `None` if it is not there. The lock keeps two writers apart.
     pub(super) fn locate(&self, key: &Key, _lock: &Lock) -> Result<Option<Located>, HomeError> {
-        let Some(path) = self.owners.load().get(key).cloned() else { return Ok(None) };
+        let Some(path) = self.owners.read().get(key).cloned() else { return Ok(None) };
         let unreadable = |error: &dyn fmt::Display| HomeError::Unavailable(format!("{}: {error}", path.display()));
         let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         // What is written to is the file itself, not a link to it.
@@ -242,8 +244,8 @@ impl Files {
         let unreadable = |error: io::Error| HomeError::Unavailable(format!("{}: {error}", at.path.display()));
         let kept = self.private.ledger(key).map_err(unreadable)?;
         let invalid = |invalid: Invalid| HomeError::Refused(format!("{}: {invalid}", at.path.display()));
-        let (stream, _) = self.numbered(&at.written, kept.clone()).map_err(invalid)?;
-        Ok(Some(Opened { at, stream, kept }))
+        let (stream, ledger) = self.numbered(&at.written, kept.clone()).map_err(invalid)?;
+        Ok(Some(Opened { at, stream, kept, ledger }))
     }
 
     fn write(&self, before: &Stored, after: &ImageStream) -> Result<Stored, HomeError> {
@@ -281,7 +283,7 @@ impl Files {
 
     /// Deletes images and ledgers that no stream refers to and that are older than `grace`. Gives the number of images.
     fn sweep(&self, now: SystemTime, grace: Duration) -> io::Result<usize> {
-        let owners = self.owners.load();
+        let owners = self.owners.read().clone();
         let mut images = HashSet::new();
         for path in owners.values().collect::<HashSet<_>>() {
             let text = fs::read(path)?;

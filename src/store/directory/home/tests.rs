@@ -3,9 +3,12 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::store::directory::Directory;
+use crate::store::directory::Feed;
+use crate::store::home::Change;
 use crate::stream::types::SpecTag;
 
 const APP: &str = "# mine\napiVersion: pinstream.dev/v1\nkind: ImageStream\nmetadata: {name: app} # app\nspec:\n  tags:\n  - name: \"1\" # one\n    from: {kind: DockerImage, name: q.io/a/b:1}\n";
@@ -193,4 +196,49 @@ fn directory_that_is_not_there_is_not_made() {
     let root = folder.path().join("none");
     let home = DirectoryHome::open(&root, Arc::default(), ImportMode::Legacy, None);
     assert!(home.is_err() && !root.exists());
+}
+
+/// What the importer was told since.
+fn told(changes: &mut mpsc::UnboundedReceiver<Change>) -> Vec<String> {
+    let tell = |change| match change {
+        Change::Applied(stream) => {
+            format!("{} {}", stream.key().name, stream.spec.tags[0].generation.unwrap_or_default())
+        }
+        Change::Deleted(key) => format!("{} gone", key.name),
+        Change::Listed => "listed".to_owned(),
+    };
+    std::iter::from_fn(|| changes.try_recv().ok()).map(tell).collect()
+}
+
+#[tokio::test]
+async fn importer_is_told_what_is_there_moved_changed_broken_and_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("a.yaml", APP);
+    write("b.yaml", &APP.replace("b:1", "b:2"));
+    let mut directory = Directory::new(folder.path().to_owned(), None);
+    let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::new(home.clone(), sender));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    assert_eq!(told(&mut changes), ["app 1", "listed"]);
+    // What is told can be read at once.
+    assert!(home.read(&Key::new("default", "app")).await.unwrap().is_some());
+
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut changes), ["app 2"]);
+    write("b.yaml", &APP.replace("q.io/a/b:1", "\"no image\""));
+    look();
+    assert_eq!(told(&mut changes), ["app gone"]);
+    write("b.yaml", "kind: [");
+    look();
+    assert_eq!(told(&mut changes), [""; 0]);
+    write("b.yaml", &APP.replace("b:1", "b:3"));
+    look();
+    assert_eq!(told(&mut changes), ["app 3"]);
+    write("b.yaml", "# nothing\n");
+    look();
+    assert_eq!(told(&mut changes), ["app gone"]);
 }
