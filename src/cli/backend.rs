@@ -233,7 +233,7 @@ pub(super) struct Opening {
     /// The command writes nothing, so that a directory need not be writable.
     pub only_reads: bool,
     pub dry_run: DryRun,
-    /// How long to wait for imports; `None` if not at all.
+    /// Whether imports are waited for, and how long.
     pub wait: WaitArgs,
     /// How registries are asked, if the command imports.
     pub registry: Option<RegistryArgs>,

@@ -1,4 +1,4 @@
-//! `pinstream describe`: one stream or tag in full, for people.
+//! `pinstream describe`: streams and tags in full, for people or as objects.
 
 pub(in crate::cli) mod image;
 pub(in crate::cli) mod stream;

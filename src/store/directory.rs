@@ -240,7 +240,10 @@ impl Directory {
             }
         });
         if let Some(problem) = result.err().map(|error| error.to_string()).or(twice) {
-            self.owners.write().retain(|key, _| !claimed.contains(key));
+            let mut owners = self.owners.write();
+            for key in &claimed {
+                owners.remove(key);
+            }
             return Err(problem);
         }
         for (_, stream) in self.files.get(path).iter().flat_map(|file| &file.streams) {

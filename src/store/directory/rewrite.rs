@@ -94,7 +94,7 @@ pub(super) fn checked(opened: &Opened, edited: &str, after: &ImageStream) -> Res
         documents::read(document.as_bytes(), opened.at.format, |item, _| items.push(item)).map(|()| items)
     };
     let before = items(&opened.at.text[opened.at.document.clone()]).map_err(|error| error.to_string())?;
-    let mut items = items(edited).map_err(|error| format!("it could not be read any more: {error}"))?;
+    let items = items(edited).map_err(|error| format!("it could not be read any more: {error}"))?;
     let own = opened.at.item.unwrap_or_default();
     let mut wanted =
         ImageStream { spec: after.spec.clone(), status: after.status.clone(), ..opened.at.written.clone() };
@@ -108,13 +108,9 @@ pub(super) fn checked(opened: &Opened, edited: &str, after: &ImageStream) -> Res
             Item::Stream(stream) if number == own => json(stream) == json(&wanted),
             item => item == before,
         });
-    match if is_as_wanted {
-        items.swap_remove(own)
-    } else {
-        Item::Other { api_version: String::new(), kind: String::new() }
-    } {
-        Item::Stream(stream) => Ok(*stream),
-        Item::Other { .. } => Err("it would mean something else; give the stream a document of its own".to_owned()),
+    match items.into_iter().nth(own) {
+        Some(Item::Stream(stream)) if is_as_wanted => Ok(*stream),
+        _ => Err("it would mean something else; give the stream a document of its own".to_owned()),
     }
 }
 
