@@ -8,6 +8,7 @@
 //! * [`store`]: where streams live, and the current snapshot
 //! * [`admission::handler`]: the webhook
 //! * [`controller`]: what happens by itself on a cluster, and is written there
+//! * [`mirror`]: the pull-through registry
 //! * [`server`]: listeners, certificates, health; is given routers
 //! * [`metrics`], [`logging`], [`supervisor`], [`backoff`]: what the whole process shares
 //! * [`config`], [`cli`]: flags, and the wiring
@@ -18,10 +19,12 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod crd;
+pub mod digest;
 pub mod image;
 pub mod index;
 pub mod logging;
 pub mod metrics;
+pub mod mirror;
 pub mod reference;
 pub mod registry;
 pub mod server;

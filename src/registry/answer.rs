@@ -1,6 +1,5 @@
 //! What a registry's answer is worth: what it refuses, in words for people, and whether the bytes are what they are called.
 
-use aws_lc_rs::digest;
 use serde::Deserialize;
 
 use super::address::Address;
@@ -8,6 +7,7 @@ use super::connection::Answer;
 use super::failure::Failure;
 use super::transport::Ask;
 use super::{FetchError, Reason, Retry};
+use crate::digest::Hasher;
 
 /// Header with the digest of what is answered.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -88,29 +88,7 @@ pub(super) fn checked(address: &Address, answer: &Answer, wanted: Option<&str>) 
 }
 
 fn digest_of(algorithm: &str, bytes: &[u8]) -> Option<String> {
-    let kind = match algorithm {
-        "sha256" => &digest::SHA256,
-        "sha384" => &digest::SHA384,
-        "sha512" => &digest::SHA512,
-        _ => return None,
-    };
-    let hex = digest::digest(kind, bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
-        hex.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        hex.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-        hex
-    });
-    Some(format!("{algorithm}:{hex}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_are_written_as_registries_do() {
-        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(digest_of("sha256", b"").as_deref(), Some(empty));
-        assert_eq!(digest_of("sha512", b"").map(|digest| digest.len()), Some(7 + 128));
-        assert_eq!(digest_of("md5", b""), None);
-    }
+    let mut hasher = Hasher::new(algorithm)?;
+    hasher.update(bytes);
+    Some(hasher.finish().to_string())
 }

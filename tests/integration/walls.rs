@@ -25,6 +25,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("registry/challenge", &[]),
     ("registry/manifest", &["image"]),
     ("registry/patience", &[]),
+    ("digest", &[]),
     ("image", &[]),
     ("backoff", &[]),
     ("server/authority", &["server"]),
@@ -60,6 +61,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("registry", &["admission", "store", "server", "cli", "config", "workload", "controller", "index"]),
     ("controller", &["admission", "cli", "config", "workload", "index"]),
     ("admission", &["server", "cli", "config"]),
+    ("mirror", &["admission", "server", "cli", "config", "workload", "controller", "index"]),
     ("metrics", &["server", "store", "cli", "config"]),
 ];
 
