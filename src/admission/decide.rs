@@ -5,8 +5,7 @@
 
 use std::fmt::Write as _;
 
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{Patch, PatchOperation, ReplaceOperation};
+use serde::Serialize;
 
 use crate::index::{IndexedStream, Snapshot, Stale, Target};
 use crate::reference::Reference;
@@ -56,6 +55,17 @@ pub enum Part {
 pub struct Decision<'a> {
     /// One entry a slot, in the order of [`Workload::slots`].
     pub slots: Vec<Decided<'a>>,
+}
+
+/// One operation of a JSON patch (RFC 6902): a slot gets another image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Replacement<'a> {
+    /// Always `replace`.
+    op: &'static str,
+    /// JSON pointer to the image string.
+    path: String,
+    /// The image.
+    value: &'a str,
 }
 
 /// What becomes of one slot.
@@ -252,10 +262,11 @@ impl Decided<'_> {
     }
 
     fn warning(&self) -> Option<String> {
-        let image = &self.slot.image;
-        let mut text = format!("{}: {image}: ", self.place());
+        let begun = || format!("{}: {}: ", self.place(), self.slot.image);
+        let mut text;
         match &self.outcome {
             Outcome::TagMissing { why, pending } => {
+                text = begun();
                 text.push_str(match why {
                     Missing::Tag => "the image stream has no such tag",
                     Missing::Import => "the tag was never imported",
@@ -267,6 +278,7 @@ impl Decided<'_> {
                 });
             }
             Outcome::Pinned { stale: Some(stale), .. } => {
+                text = begun();
                 text.push_str("the newest import failed");
                 if !stale.reason.is_empty() {
                     let _ = write!(text, " ({})", stale.reason);
@@ -292,13 +304,10 @@ impl Decision<'_> {
 
     /// The JSON patch, one replacement a rewritten slot. Empty if nothing changes.
     #[must_use]
-    pub fn patch(&self, kind: &Kind) -> Patch {
-        let replace = |(slot, image): (&Slot<'_>, &str)| {
-            // The pointer was escaped by whoever wrote the kind, and checked then.
-            let path = PointerBuf::parse(slot.pointer(kind)).ok()?;
-            Some(PatchOperation::Replace(ReplaceOperation { path, value: image.into() }))
-        };
-        Patch(self.rewrites().filter_map(replace).collect())
+    pub fn patch(&self, kind: &Kind) -> Vec<Replacement<'_>> {
+        let replacement =
+            |(slot, image): (&Slot<'_>, _)| Replacement { op: "replace", path: slot.pointer(kind), value: image };
+        self.rewrites().map(replacement).collect()
     }
 
     /// What the user should know, at most [`WARNINGS_MAX`] lines of [`WARNING_LENGTH_MAX`] characters.
@@ -318,7 +327,7 @@ impl Decision<'_> {
     pub fn audit_annotations(&self) -> Vec<(String, String)> {
         self.rewrites()
             .map(|(slot, image)| {
-                (format!("{}.{}", slot.list.field(), slot.index), format!("{} -> {image}", slot.image))
+                ([slot.list.field(), ".", &slot.index.to_string()].concat(), [&slot.image, " -> ", image].concat())
             })
             .collect()
     }

@@ -251,7 +251,7 @@ fn response<'a>(uid: &'a str, decision: &Decision) -> Response<'a> {
     match decision {
         Decision::Allowed { standing, .. } => {
             let warnings = standing.iter().take(WARNINGS_MAX);
-            let mut response = Response::patched(uid, &decision.patch());
+            let mut response = Response::patched(uid, &decision.patch().0);
             response.warnings = warnings.map(|error| shorten(format!("still wrong: {error}"))).collect();
             response
         }

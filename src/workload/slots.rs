@@ -79,7 +79,7 @@ impl Slot<'_> {
     #[must_use]
     pub fn pointer(&self, kind: &Kind) -> String {
         let below = if self.list == List::Volumes { "image/reference" } else { "image" };
-        format!("{}/spec/{}/{}/{below}", kind.template(), self.list.field(), self.index)
+        [kind.template(), "/spec/", self.list.field(), "/", &self.index.to_string(), "/", below].concat()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Pods and pod templates: their images are pinned, and what became of them is counted and logged.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,8 +69,8 @@ fn log(asked: Option<&Asked<'_>>, verdict: &Verdict<'_>) {
             let mut changes = String::new();
             for (slot, image) in decision.rewrites() {
                 let separator = if changes.is_empty() { "" } else { ", " };
-                let (list, index) = (slot.list.field(), slot.index);
-                let _ = write!(changes, "{separator}{list}/{index}: {} -> {image}", slot.image);
+                let index = slot.index.to_string();
+                changes.extend([separator, slot.list.field(), "/", &index, ": ", &slot.image, " -> ", image]);
             }
             if changes.is_empty() {
                 return;

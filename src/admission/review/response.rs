@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use json_patch::Patch;
 use serde::{Serialize, Serializer};
 
 use super::{API_VERSION, KIND};
@@ -23,10 +22,9 @@ pub(in crate::admission) struct Response<'a> {
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Refusal>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
+    /// A JSON patch.
+    #[serde(skip)]
+    patch: Option<Vec<u8>>,
     /// What the user is told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -65,15 +63,7 @@ pub(in crate::admission) struct Cause {
 impl<'a> Response<'a> {
     /// The object is stored as it is.
     pub(in crate::admission) fn allowed(uid: &'a str) -> Self {
-        Self {
-            uid,
-            allowed: true,
-            status: None,
-            patch_type: None,
-            patch: None,
-            warnings: Vec::new(),
-            audit_annotations: Vec::new(),
-        }
+        Self { uid, allowed: true, status: None, patch: None, warnings: Vec::new(), audit_annotations: Vec::new() }
     }
 
     /// The object is stored as it is, and the user is told why.
@@ -82,10 +72,10 @@ impl<'a> Response<'a> {
         Self { warnings: vec![warning], ..Self::allowed(uid) }
     }
 
-    /// The object is stored with these changes, if there are any.
-    pub(in crate::admission) fn patched(uid: &'a str, patch: &Patch) -> Self {
-        let patch = (!patch.is_empty()).then(|| STANDARD.encode(to_json(&patch, patch.len() * OPERATION_SIZE)));
-        Self { patch_type: patch.as_ref().map(|_| "JSONPatch"), patch, ..Self::allowed(uid) }
+    /// The object is stored with these changes, the operations of a JSON patch, if there are any.
+    pub(in crate::admission) fn patched(uid: &'a str, operations: &[impl Serialize]) -> Self {
+        let patch = (!operations.is_empty()).then(|| to_json(&operations, operations.len() * OPERATION_SIZE));
+        Self { patch, ..Self::allowed(uid) }
     }
 
     /// The object is not stored.
@@ -101,11 +91,29 @@ impl<'a> Response<'a> {
             kind: &'static str,
             response: &'r Response<'r>,
         }
-        let texts =
-            self.patch.iter().chain(&self.warnings).chain(self.audit_annotations.iter().map(|(_, value)| value));
-        let size = texts.map(|text| text.len() + TEXT_OVERHEAD).sum::<usize>() + RESPONSE_SIZE;
-        to_json(&Review { api_version: API_VERSION, kind: KIND, response: self }, size)
+        let texts = self.warnings.iter().chain(self.audit_annotations.iter().map(|(_, value)| value));
+        let of_texts: usize = texts.map(|text| text.len() + TEXT_OVERHEAD).sum();
+        let of_patch = self.patch.as_ref().map_or(0, |patch| patch.len() * 4 / 3);
+        let mut json = to_json(
+            &Review { api_version: API_VERSION, kind: KIND, response: self },
+            of_texts + of_patch + RESPONSE_SIZE,
+        );
+        if let Some(patch) = &self.patch {
+            // Nothing in it needs an escape, so it need not be looked through: the patch is the end of the response.
+            json.truncate(json.len() - "}}".len());
+            json.extend_from_slice(br#","patchType":"JSONPatch","patch":""#);
+            encode_onto(&mut json, patch);
+            json.extend_from_slice(br#""}}"#);
+        }
+        json
     }
+}
+
+/// Base64 as an AdmissionReview has it.
+fn encode_onto(json: &mut Vec<u8>, bytes: &[u8]) {
+    let start = json.len();
+    json.resize(start + base64::encoded_len(bytes.len(), true).unwrap_or_default(), 0);
+    STANDARD.encode_slice(bytes, &mut json[start..]).expect("there is room for just that");
 }
 
 /// `capacity` is a guess of the size; a good one saves moving what is written already.
