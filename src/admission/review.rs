@@ -5,10 +5,12 @@
 mod asked;
 mod response;
 
+use serde::Deserialize as _;
+use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
-pub(super) use asked::Opened;
 pub use asked::{Asked, GroupKind, NoReview};
+pub(super) use asked::{Opened, Request};
 pub(super) use response::{Cause, Details, Refusal, Response};
 
 use super::decide::{self, Decision, Part, Question, Write};
@@ -42,14 +44,18 @@ pub fn answer(
     kinds: &Kinds,
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    let asked = match Opened::read(body)? {
-        Opened::Asked(asked) => asked,
-        Opened::Unreadable { uid, reason } => {
-            witness(None, &Verdict::Malformed(&reason));
-            return Ok(Response::left_alone(&uid, &reason).to_bytes());
-        }
+    // What is wrong is found out by reading once more, objects after the rest.
+    let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
+        Ok(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
+        Err(_) => match Opened::read(body)? {
+            Opened::Request(request) => Matter::read(request, kinds, workload),
+            Opened::Unreadable { uid, reason } => {
+                witness(None, &Verdict::Malformed(&reason));
+                return Ok(Response::left_alone(&uid, &reason).to_bytes());
+            }
+        },
     };
-    match Matter::read(&asked, kinds) {
+    match matter {
         Ok(Some(matter)) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
             let answer = response(&asked.uid, &decision, matter.kind).to_bytes();
@@ -67,6 +73,28 @@ pub fn answer(
     }
 }
 
+/// Objects are read for their images. Of a kind that has none, nothing is.
+#[derive(Clone, Copy)]
+struct AsWorkloads<'k>(&'k Kinds);
+
+impl<'a> asked::Objects<'a> for AsWorkloads<'_> {
+    type Object = Workload<'a>;
+
+    fn read<D: Deserializer<'a>>(self, kind: Option<&GroupKind<'_>>, object: D) -> Result<Workload<'a>, D::Error> {
+        let kind = kind.ok_or_else(|| D::Error::custom("the kind of an object stands behind it"))?;
+        match self.0.find(&kind.group, &kind.kind) {
+            Some(kind) => Workload::read(kind, object),
+            None => IgnoredAny::deserialize(object).map(|_| Workload::default()),
+        }
+    }
+}
+
+/// Reads an object that was left for later.
+fn workload<'a>(kind: &Kind, field: &str, json: &'a RawValue) -> Result<Workload<'a>, String> {
+    Workload::read(kind, &mut serde_json::Deserializer::from_str(json.get()))
+        .map_err(|error| format!("the review's request.{field} cannot be read: {error}"))
+}
+
 /// A request that concerns images.
 struct Matter<'a> {
     kind: &'a Kind,
@@ -77,26 +105,36 @@ struct Matter<'a> {
 }
 
 impl<'a> Matter<'a> {
-    /// `None` if the request does not concern images.
-    fn read(asked: &Asked<'a>, kinds: &'a Kinds) -> Result<Option<Self>, String> {
+    /// What was asked, and the matter; `None` if the request does not concern images. `read` reads an object, given the
+    /// name of its field.
+    fn read<O>(
+        request: Request<'a, O>,
+        kinds: &'a Kinds,
+        read: impl Fn(&Kind, &str, O) -> Result<Workload<'a>, String>,
+    ) -> (Asked<'a>, Result<Option<Self>, String>) {
+        let Request { asked, object, old_object } = request;
+        let matter = Self::of(&asked, kinds).map(|(kind, part, is_update)| {
+            let object = object.ok_or("the review's request.object is missing")?;
+            let old = old_object.filter(|_| is_update).map(|old| read(kind, "oldObject", old)).transpose()?;
+            Ok(Self { kind, part, is_update, object: read(kind, "object", object)?, old })
+        });
+        (asked, matter.transpose())
+    }
+
+    /// The kind that is written, what part of it, and whether that is an update.
+    fn of(asked: &Asked<'_>, kinds: &'a Kinds) -> Option<(&'a Kind, Part, bool)> {
         let is_update = match asked.operation.as_ref() {
             "CREATE" => false,
             "UPDATE" => true,
-            _ => return Ok(None),
+            _ => return None,
         };
-        let Some(kind) = kinds.find(&asked.kind.group, &asked.kind.kind) else { return Ok(None) };
+        let kind = kinds.find(&asked.kind.group, &asked.kind.kind)?;
         let part = match asked.sub_resource.as_ref() {
             "" => Part::Whole,
             "ephemeralcontainers" if kind.is_pod() => Part::EphemeralContainers,
-            _ => return Ok(None),
+            _ => return None,
         };
-        let object = asked.object.ok_or("the review's request.object is missing")?;
-        let workload = |field: &str, json: &'a RawValue| {
-            Workload::read(kind, &mut serde_json::Deserializer::from_str(json.get()))
-                .map_err(|error| format!("the review's request.{field} cannot be read: {error}"))
-        };
-        let old = asked.old_object.filter(|_| is_update).map(|old| workload("oldObject", old)).transpose()?;
-        Ok(Some(Self { kind, part, is_update, object: workload("object", object)?, old }))
+        Some((kind, part, is_update))
     }
 
     fn question<'q>(&'q self, asked: &'q Asked<'_>) -> Question<'q, 'a> {
@@ -201,6 +239,8 @@ mod tests {
     #[case::operation_missing(with("/request/operation", Value::Null), "no AdmissionReview: invalid type")]
     #[case::cut_short(br#"{"kind":"AdmissionReview","request":{"uid":"u1","object":{"#.to_vec(), "EOF")]
     #[case::duplicate(br#"{"request":{"uid":"u1","uid":"u1"}}"#.to_vec(), "duplicate field")]
+    #[case::duplicate_in_object(pod_review().to_string().replacen("\"name\":\"p\"", "\"name\":\"p\",\"name\":\"q\"", 1).into_bytes(), "request.object cannot be read: duplicate field")]
+    #[case::more_behind([pod_review().to_string().as_bytes(), b"{}"].concat(), "trailing characters")]
     fn readable_uid_is_always_answered_by_a_review(#[case] body: Vec<u8>, #[case] reason: &str) {
         let response = answered(&body).unwrap();
         assert_eq!((&response["uid"], response.get("patch")), (&json!("u1"), None));
@@ -219,6 +259,21 @@ mod tests {
     fn body_without_uid_is_refused_with_a_reason(#[case] body: &str, #[case] reason: &str) {
         let error = answered(body.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
+    }
+
+    #[test]
+    fn order_of_fields_does_not_matter() {
+        let review = pod_review();
+        let object = json!({"request": {"object": review["request"]["object"]}}).to_string();
+        let mut rest = review.clone();
+        rest["request"].as_object_mut().unwrap().remove("object");
+        let rest = rest["request"].to_string();
+        let body = format!(
+            r#"{},{},"apiVersion":"{API_VERSION}","kind":"{KIND}"}}"#,
+            object.strip_suffix("}}").unwrap(),
+            rest.strip_prefix('{').unwrap(),
+        );
+        assert_eq!(answered(body.as_bytes()), answered(review.to_string().as_bytes()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::decide::{WARNINGS_MAX, shorten};
-use super::review::{Asked, Cause, Details, NoReview, Opened, Refusal, Response};
+use super::review::{Asked, Cause, Details, NoReview, Opened, Refusal, Request, Response};
 use crate::crd::GROUP;
 use crate::reference::Reference;
 use crate::stream::ImageStream;
@@ -84,14 +84,16 @@ pub fn answer(
     rules: &Rules<'_>,
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    let asked = match Opened::read(body)? {
-        Opened::Asked(asked) => asked,
+    let request = match Opened::read(body)? {
+        Opened::Request(request) => request,
         Opened::Unreadable { uid, reason } => {
             witness(None, &Verdict::Malformed(&reason));
             return Ok(Response::left_alone(&uid, &reason).to_bytes());
         }
     };
-    match decide_asked(&asked, rules) {
+    let decision = decide_request(&request, rules);
+    let asked = request.asked;
+    match decision {
         Ok(Some(decision)) => {
             let answer = response(&asked.uid, &decision).to_bytes();
             witness(Some(&asked), &Verdict::Decided(&decision));
@@ -109,7 +111,8 @@ pub fn answer(
 }
 
 /// `None` if no spec of a stream is written.
-fn decide_asked(asked: &Asked<'_>, rules: &Rules<'_>) -> Result<Option<Decision>, String> {
+fn decide_request(request: &Request<'_, &RawValue>, rules: &Rules<'_>) -> Result<Option<Decision>, String> {
+    let asked = &request.asked;
     let is_update = match asked.operation.as_ref() {
         "CREATE" => false,
         "UPDATE" => true,
@@ -118,8 +121,8 @@ fn decide_asked(asked: &Asked<'_>, rules: &Rules<'_>) -> Result<Option<Decision>
     if !is_stream(asked) || !asked.sub_resource.is_empty() {
         return Ok(None);
     }
-    let object = parsed("object", asked.object)?;
-    let old = if is_update { Some(parsed("oldObject", asked.old_object)?) } else { None };
+    let object = parsed("object", request.object)?;
+    let old = if is_update { Some(parsed("oldObject", request.old_object)?) } else { None };
     decide(&asked.namespace, object, old, rules).map(Some)
 }
 

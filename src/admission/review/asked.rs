@@ -5,37 +5,26 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{API_VERSION, KIND};
 
 /// What a review asks, borrowed from its body.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Asked<'a> {
     /// Identifies the request; the answer repeats it.
-    #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    #[serde(borrow)]
     pub operation: Cow<'a, str>,
     /// Group, version and kind of the object.
-    #[serde(borrow)]
     pub kind: GroupKind<'a>,
     /// Empty for the object itself.
-    #[serde(borrow, default)]
     pub sub_resource: Cow<'a, str>,
     /// Namespace of the object; empty for cluster-wide ones.
-    #[serde(borrow, default)]
     pub namespace: Cow<'a, str>,
     /// Name of the object; empty if the API server is to make one up.
-    #[serde(borrow, default)]
     pub name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(in crate::admission) object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(in crate::admission) old_object: Option<&'a RawValue>,
 }
 
 /// Which kind an object is; the version does not matter.
@@ -49,6 +38,34 @@ pub struct GroupKind<'a> {
     pub kind: Cow<'a, str>,
 }
 
+/// A review's request: what it asks, and the objects it is about.
+pub(in crate::admission) struct Request<'a, O> {
+    pub asked: Asked<'a>,
+    pub object: Option<O>,
+    pub old_object: Option<O>,
+}
+
+/// How an object of a review is read when it is come across.
+pub(in crate::admission) trait Objects<'a>: Copy {
+    /// What is read of it.
+    type Object;
+
+    /// Reads an object. The kind is that of the request, if it was come across already.
+    fn read<D: Deserializer<'a>>(self, kind: Option<&GroupKind<'_>>, object: D) -> Result<Self::Object, D::Error>;
+}
+
+/// Objects are left for later, as JSON text.
+#[derive(Clone, Copy)]
+pub(in crate::admission) struct AsText;
+
+impl<'a> Objects<'a> for AsText {
+    type Object = &'a RawValue;
+
+    fn read<D: Deserializer<'a>>(self, _: Option<&GroupKind<'_>>, object: D) -> Result<&'a RawValue, D::Error> {
+        <&RawValue>::deserialize(object)
+    }
+}
+
 /// A body without a `uid`, which cannot be answered by a review; the sentence says what was wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -57,7 +74,7 @@ pub struct NoReview(String);
 /// A body as far as it can be read.
 pub(in crate::admission) enum Opened<'a> {
     /// All of it.
-    Asked(Asked<'a>),
+    Request(Request<'a, &'a RawValue>),
     /// Only whose question it is; the sentence says what is wrong.
     Unreadable { uid: String, reason: String },
 }
@@ -65,8 +82,8 @@ pub(in crate::admission) enum Opened<'a> {
 impl<'a> Opened<'a> {
     /// Reads a body; it is an error if no `uid` can be read.
     pub(in crate::admission) fn read(body: &'a [u8]) -> Result<Self, NoReview> {
-        match read(body) {
-            Ok(asked) => Ok(Self::Asked(asked)),
+        match read(body, AsText) {
+            Ok(request) => Ok(Self::Request(request)),
             Err(reason) => match salvage_uid(body) {
                 Some(uid) => Ok(Self::Unreadable { uid, reason }),
                 None => Err(NoReview(reason)),
@@ -75,28 +92,165 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn read(body: &[u8]) -> Result<Asked<'_>, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Review<'a> {
-        #[serde(borrow, default)]
-        api_version: Cow<'a, str>,
-        #[serde(borrow, default)]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        request: Option<Asked<'a>>,
-    }
+/// Reads a body in one pass; what is wrong with it is said in a sentence.
+pub(in crate::admission) fn read<'a, O: Objects<'a>>(
+    body: &'a [u8],
+    objects: O,
+) -> Result<Request<'a, O::Object>, String> {
     // Checked once as a whole, the strings need not be checked one by one.
     let body = std::str::from_utf8(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    let review: Review<'_> = serde_json::from_str(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
+    let mut json = serde_json::Deserializer::from_str(body);
+    let review = json.deserialize_map(ReviewVisitor(objects)).and_then(|review| json.end().map(|()| review));
+    let review = review.map_err(|error| format!("the body is no {KIND}: {error}"))?;
     if review.kind != KIND {
         return Err(format!("the body is of kind {:?}, not {KIND}", review.kind));
     }
     if review.api_version != API_VERSION {
         return Err(format!("the review's apiVersion is {:?}, only {API_VERSION} is read", review.api_version));
     }
-    let asked = review.request.ok_or("the review has no request")?;
-    if asked.uid.is_empty() { Err("the review's request.uid is empty".to_owned()) } else { Ok(asked) }
+    let request = review.request.ok_or("the review has no request")?;
+    if request.asked.uid.is_empty() { Err("the review's request.uid is empty".to_owned()) } else { Ok(request) }
+}
+
+/// A string, borrowed where that is possible.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct Review<'a, O> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    request: Option<Request<'a, O>>,
+}
+
+struct ReviewVisitor<O>(O);
+
+impl<'a, O: Objects<'a>> Visitor<'a> for ReviewVisitor<O> {
+    type Value = Review<'a, O::Object>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an AdmissionReview")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut api_version, mut kind, mut request) = (None, None, None);
+        while let Some(Text(key)) = map.next_key()? {
+            match &*key {
+                "apiVersion" => text(&mut api_version, "apiVersion", &mut map)?,
+                "kind" => text(&mut kind, "kind", &mut map)?,
+                "request" => once(&mut request, "request", map.next_value_seed(Nullable(RequestVisitor(self.0)))?)?,
+                _ => skip(&mut map)?,
+            }
+        }
+        let (api_version, kind) = (api_version.unwrap_or_default(), kind.unwrap_or_default());
+        Ok(Review { api_version, kind, request: request.flatten() })
+    }
+}
+
+struct RequestVisitor<O>(O);
+
+impl<'a, O: Objects<'a>> Visitor<'a> for RequestVisitor<O> {
+    type Value = Request<'a, O::Object>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request of an AdmissionReview")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut uid, mut operation, mut kind, mut sub_resource, mut namespace, mut name) = Default::default();
+        let (mut object, mut old_object) = (None, None);
+        while let Some(Text(key)) = map.next_key()? {
+            match &*key {
+                "uid" => text(&mut uid, "uid", &mut map)?,
+                "operation" => text(&mut operation, "operation", &mut map)?,
+                "kind" => once(&mut kind, "kind", map.next_value()?)?,
+                "subResource" => text(&mut sub_resource, "subResource", &mut map)?,
+                "namespace" => text(&mut namespace, "namespace", &mut map)?,
+                "name" => text(&mut name, "name", &mut map)?,
+                "object" => once(&mut object, "object", map.next_value_seed(Nullable(Object(self.0, kind.as_ref())))?)?,
+                "oldObject" => {
+                    once(&mut old_object, "oldObject", map.next_value_seed(Nullable(Object(self.0, kind.as_ref())))?)?;
+                }
+                _ => skip(&mut map)?,
+            }
+        }
+        let asked = Asked {
+            uid: uid.ok_or_else(|| A::Error::missing_field("uid"))?,
+            operation: operation.ok_or_else(|| A::Error::missing_field("operation"))?,
+            kind: kind.ok_or_else(|| A::Error::missing_field("kind"))?,
+            sub_resource: sub_resource.unwrap_or_default(),
+            namespace: namespace.unwrap_or_default(),
+            name: name.unwrap_or_default(),
+        };
+        Ok(Request { asked, object: object.flatten(), old_object: old_object.flatten() })
+    }
+}
+
+/// A field that may be there once.
+fn once<T, E: Error>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::duplicate_field(name)),
+    }
+}
+
+fn text<'a, A: MapAccess<'a>>(
+    field: &mut Option<Cow<'a, str>>,
+    name: &'static str,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    let Text(text) = map.next_value()?;
+    once(field, name, text)
+}
+
+fn skip<'a, A: MapAccess<'a>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}
+
+/// An object of a request, and the kind it is of as far as that is known.
+struct Object<'k, 'a, O>(O, Option<&'k GroupKind<'a>>);
+
+impl<'a, O: Objects<'a>> DeserializeSeed<'a> for Object<'_, '_, O> {
+    type Value = O::Object;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<O::Object, D::Error> {
+        self.0.read(self.1, deserializer)
+    }
+}
+
+impl<'a, O: Objects<'a>> DeserializeSeed<'a> for RequestVisitor<O> {
+    type Value = Request<'a, O::Object>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+/// What may be `null`, and is nothing then.
+struct Nullable<S>(S);
+
+impl<'a, S: DeserializeSeed<'a>> DeserializeSeed<'a> for Nullable<S> {
+    type Value = Option<S::Value>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'a, S: DeserializeSeed<'a>> Visitor<'a> for Nullable<S> {
+    type Value = Option<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or null")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.0.deserialize(deserializer).map(Some)
+    }
 }
 
 /// Reads `request.uid` from a body that is otherwise unreadable, as far as it goes.
@@ -130,7 +284,7 @@ fn salvage_uid(body: &[u8]) -> Option<String> {
         }
     }
 
-    impl<'de> serde::de::DeserializeSeed<'de> for Level<'_> {
+    impl<'de> DeserializeSeed<'de> for Level<'_> {
         type Value = ();
 
         fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
