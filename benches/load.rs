@@ -128,7 +128,8 @@ async fn compare(length: Duration) -> Result<(), Error> {
     serve.arg("--tls-cert").arg(folder.join("tls.crt")).arg("--tls-key").arg(folder.join("tls.key"));
     let webhook = Server::start(&mut serve)?;
     let constant = Server::start(Command::new(std::env::current_exe()?).env(CONSTANT, &folder))?;
-    let patched = std::fs::read_to_string(REVIEW)?;
+    // As API servers send it, without line breaks and indents.
+    let patched: String = std::fs::read_to_string(REVIEW)?.lines().map(str::trim).collect();
     let unchanged = patched.replace(r#""namespace": "demo""#, r#""namespace": "else""#);
     println!(
         "{CONNECTIONS} connections, {ROUNDS} rounds of {} s for each server, {} bytes a review",
