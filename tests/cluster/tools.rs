@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Each program with the module that pins its version, and how it is asked for its own.
-const PROGRAMS: [(&str, &str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &str, &[&str]); 9] = [
     ("etcd", "etcd/go.mod go.etcd.io/etcd/server/v3", &["--version"]),
     ("helm", "helm/go.mod helm.sh/helm/v4", &["version", "--short"]),
     ("kube-apiserver", KUBERNETES, &["--version"]),
     ("kube-controller-manager", KUBERNETES, &["--version"]),
     ("registry", "registry/go.mod github.com/distribution/distribution/v3", &["--version"]),
     ("kubectl", KUBERNETES, &["version", "--client"]),
+    ("oci-conformance", "conformance/go.mod github.com/opencontainers/distribution-spec/conformance", &["version"]),
+    ("skopeo", "skopeo/go.mod github.com/containers/skopeo", &["--version"]),
+    ("versitygw", "versitygw/go.mod github.com/versity/versitygw", &["--version"]),
 ];
 const KUBERNETES: &str = "kubernetes/go.mod k8s.io/kubernetes";
 
@@ -54,7 +57,7 @@ impl Tools {
             return Ok(tools);
         }
         Err(format!(
-            "{} not found; tests/tools/build builds what is missing (some 15 minutes, needs Go)",
+            "{} not found; tests/tools/build builds what is missing (some 20 minutes, needs Go)",
             missing.join(", ")
         ))
     }
