@@ -25,6 +25,7 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod local_tests;
 mod node;
 mod pinning_tests;
 mod pinstream;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         import_crash_tests::TESTS,
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
+        local_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
