@@ -31,6 +31,7 @@ mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod puller_tests;
 mod reading_tests;
 mod registry;
 mod release;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
         local_tests::TESTS,
+        puller_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
