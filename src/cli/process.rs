@@ -122,10 +122,10 @@ impl Process {
     /// Streams of a directory are there when this ends; those of a cluster come when the cluster answers.
     async fn start_streams(&self, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
         let (streams, metrics) = (Arc::clone(&shared.streams), Arc::clone(&shared.metrics));
-        let registry_host = self.resolve.host.registry_host.clone();
+        let places = self.resolve.places();
         match &self.source {
             Source::Directory(root) => {
-                let directory = Directory::new(root.clone(), registry_host);
+                let directory = Directory::new(root.clone(), places);
                 let (directory, importing) = self.importing(directory, &shared.metrics)?;
                 // Before the streams are read: it takes them as they come, so that they are not held all at once.
                 if let Some(importing) = importing {
@@ -136,7 +136,7 @@ impl Process {
             }
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;
-                let watched = Watched::published(client, *preference, registry_host, streams, metrics);
+                let watched = Watched::published(client, *preference, places, streams, metrics);
                 supervisor.spawn("streams", endless(watched.keep()));
             }
         }

@@ -9,6 +9,7 @@ mod command;
 mod conformance;
 mod documentation;
 mod http;
+mod local;
 mod reading;
 mod resolving;
 mod shell;
