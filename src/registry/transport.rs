@@ -9,11 +9,12 @@ use std::time::Duration;
 use prometheus::IntCounterVec;
 use reqwest::header::WWW_AUTHENTICATE;
 use reqwest::{Method, StatusCode, Url};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::address::Address;
 use super::challenge::{self, Challenge};
-use super::connection::{Answer, Budget, Connections, Request, SetupError};
+use super::connection::{Answer, Budget, Connections, Request, SetupError, Take};
 use super::failure::Failure;
 use super::keyring::{Credential, Shown};
 use super::tokens::{Authorization, TokenKey, Tokens};
@@ -45,8 +46,7 @@ pub(super) struct Wish<'a> {
     /// Path and query behind `/v2/<repository>/`.
     pub(super) path: &'a str,
     pub(super) accept: &'a str,
-    /// The most bytes of the answer.
-    pub(super) limit: usize,
+    pub(super) take: Take,
 }
 
 /// The way to all registries.
@@ -75,6 +75,11 @@ impl Transport {
             retry_wait: settings.retry_wait,
             random: RandomState::new(),
         })
+    }
+
+    /// Waits for a place among the downloads from a host.
+    pub(super) async fn place(&self, host: &str) -> Option<OwnedSemaphorePermit> {
+        self.connections.place(host).await
     }
 
     /// Sends a request with the best credentials that are accepted, without any last, and reads the answer. What was
@@ -183,7 +188,7 @@ impl Transport {
             authorization,
             accept: wish.accept,
             form: None,
-            limit: wish.limit,
+            take: wish.take,
             insecure: ask.insecure,
         };
         self.connections.exchange(request, &ask.session.budget).await
