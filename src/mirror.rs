@@ -3,6 +3,8 @@
 //! What a stream's history names can be pulled, and nothing else. What is not there yet is fetched from where the stream
 //! says the image came from, checked, and kept. Tags come from the streams, not from what is kept.
 
+pub mod catalogue;
+
 use std::future::Future;
 use std::io;
 use std::ops::Range;
