@@ -2,6 +2,8 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
+mod storage;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+pub use storage::StorageMetrics;
 
 use crate::admission::decide::Outcome;
 
@@ -56,6 +60,8 @@ pub struct Metrics {
     pub import: ImportMetrics,
     /// The server's own.
     pub server: ServerMetrics,
+    /// The storage's own.
+    pub storage: StorageMetrics,
 }
 
 /// What the importer counts.
@@ -236,6 +242,7 @@ impl Metrics {
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
             import: ImportMetrics::new(all)?,
+            storage: StorageMetrics::new(all)?,
             server: ServerMetrics {
                 connections: integer("pinstream_connections", "Webhook connections that are open.")?,
                 connections_refused: counter(
