@@ -3,6 +3,7 @@
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
 mod storage;
+mod upstream;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use prometheus::{
 };
 
 pub use storage::StorageMetrics;
+pub use upstream::UpstreamMetrics;
 
 use crate::admission::decide::Outcome;
 
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub server: ServerMetrics,
     /// The storage's own.
     pub storage: StorageMetrics,
+    /// Where what is pulled comes from.
+    pub upstream: UpstreamMetrics,
 }
 
 /// What the importer counts.
@@ -243,6 +247,7 @@ impl Metrics {
             )?,
             import: ImportMetrics::new(all)?,
             storage: StorageMetrics::new(all)?,
+            upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {
                 connections: integer("pinstream_connections", "Webhook connections that are open.")?,
                 connections_refused: counter(

@@ -4,6 +4,7 @@
 //! says the image came from, checked, and kept. Tags come from the streams, not from what is kept.
 
 pub mod catalogue;
+pub mod content;
 pub mod storage;
 
 use std::future::Future;

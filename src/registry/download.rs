@@ -87,6 +87,11 @@ impl Client {
         let pace = Pace { grace: self.total_timeout, waited: Duration::ZERO, received: 0 };
         Ok(Download { size, offset, response, host: address.host.clone(), pace, _held: held })
     }
+
+    /// Waits before a download is resumed that broke off for the `attempt`th time, from 1.
+    pub async fn pause(&self, attempt: u32) {
+        self.transport.pause(attempt).await;
+    }
 }
 
 impl Download {

@@ -143,10 +143,15 @@ impl Transport {
             if !passes || attempt == ATTEMPTS {
                 return sent.map_err(|failure| failure.told(&ask.address.host, "the registry"));
             }
-            let share = u32::try_from(self.random.hash_one(Instant::now()) % 1000).unwrap_or_default();
-            tokio::time::sleep(self.retry_wait * 2_u32.pow(attempt - 1) * (500 + share) / 1000).await;
+            self.pause(attempt).await;
             attempt += 1;
         }
+    }
+
+    /// Waits before what failed for that many times is tried again.
+    pub(super) async fn pause(&self, attempt: u32) {
+        let share = u32::try_from(self.random.hash_one(Instant::now()) % 1000).unwrap_or_default();
+        tokio::time::sleep(self.retry_wait * 2_u32.saturating_pow(attempt - 1) * (500 + share) / 1000).await;
     }
 
     /// HTTPS; where that fails and an insecure way is accepted, HTTP.
