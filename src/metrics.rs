@@ -3,6 +3,8 @@
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
 mod pull;
+mod storage;
+mod upstream;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ use prometheus::{
 };
 
 pub use pull::PullMetrics;
+pub use storage::StorageMetrics;
+pub use upstream::UpstreamMetrics;
 
 use crate::admission::decide::Outcome;
 
@@ -62,6 +66,10 @@ pub struct Metrics {
     pub server: ServerMetrics,
     /// The pull-through registry's own, its HTTP side.
     pub pull: PullMetrics,
+    /// The storage's own.
+    pub storage: StorageMetrics,
+    /// Where what is pulled comes from.
+    pub upstream: UpstreamMetrics,
 }
 
 /// What the importer counts.
@@ -242,6 +250,8 @@ impl Metrics {
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
             import: ImportMetrics::new(all)?,
+            storage: StorageMetrics::new(all)?,
+            upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {
                 connections: integer(
                     "pinstream_connections",

@@ -49,7 +49,7 @@ impl DirectoryBackend {
             look(&mut directory)?;
             let owners = directory.owners();
             let home = if only_reads {
-                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE)
+                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE, None)
             } else {
                 let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
                 DirectoryHome::open(&root, owners, DEFAULT_MODE, logins)
