@@ -22,6 +22,7 @@ mod output;
 mod policy;
 mod process;
 mod program;
+mod registry;
 mod resolve;
 mod resource;
 mod rollback;
@@ -56,6 +57,7 @@ enum Command {
     Serve(Box<serve::Serve>),
     Webhook(Box<webhook::Webhook>),
     Controller(Box<controller::Controller>),
+    Registry(registry::Registry),
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
@@ -86,6 +88,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
             Command::Webhook(webhook) => webhook.run(),
             Command::Controller(controller) => controller.run(),
+            Command::Registry(registry) => registry.run(),
             Command::Certs(certs) => certs.run(),
             Command::Crd(crd) => crd.run(),
             Command::Create(create) => create.run(),

@@ -3,6 +3,7 @@
 mod import;
 mod parse;
 mod server;
+mod storage;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs,
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
+pub use storage::{KeepArgs, StorageArgs};
 
 use crate::controller::leader;
 use crate::store::kube::{Access, Preference};
