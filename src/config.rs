@@ -2,6 +2,7 @@
 
 mod import;
 mod parse;
+mod registry;
 mod server;
 mod storage;
 
@@ -12,6 +13,7 @@ use clap::{Args, ValueEnum};
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
+pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
 pub use storage::{KeepArgs, StorageArgs};
 

@@ -123,7 +123,7 @@ impl ManagedArgs {
 
 /// A certificate that the user brings.
 #[derive(Args, Clone, Debug)]
-struct CertificateArgs {
+pub(super) struct CertificateArgs {
     /// Certificate chain, PEM. Read again when its content changes
     #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -134,7 +134,7 @@ struct CertificateArgs {
 }
 
 impl CertificateArgs {
-    fn files(&self) -> Option<Files> {
+    pub(super) fn files(&self) -> Option<Files> {
         let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
         Some(Files { certificate, key })
     }
