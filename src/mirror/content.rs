@@ -12,6 +12,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use tokio::time::Instant;
 
 pub use self::fetches::{Fetcher, Limits};
@@ -27,6 +28,7 @@ use super::storage::{Storage, StorageError};
 use super::{Blob, Contents, Manifest, Part, PullError, Version};
 use crate::digest::Digest;
 use crate::metrics::UpstreamMetrics;
+use crate::registry::flights::Flights;
 use crate::registry::{Client, FetchError};
 use crate::store::home::Home;
 use crate::stream::Key;
@@ -64,6 +66,8 @@ pub struct Content<H> {
     facts: Recent<Digest, Arc<Facts>>,
     /// The images of a stream that were asked for lately, the last one first.
     asked: Recent<Key, Arc<[Digest]>>,
+    /// Manifests that are being fetched.
+    manifests: Flights<(Source, Digest), Result<Bytes, FetchError>>,
     /// Manifests that are not there, until when that is believed.
     absent: Recent<(Source, Digest), (Instant, FetchError)>,
 }
@@ -83,6 +87,7 @@ impl<H: Home> Content<H> {
             metrics,
             facts: Recent::new(FACTS_MAX),
             asked: Recent::new(ASKED_MAX),
+            manifests: Flights::new(),
             absent: Recent::new(ABSENT_MAX),
         };
         (content, fetcher)
