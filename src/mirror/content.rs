@@ -6,6 +6,7 @@
 mod facts;
 mod fetch;
 mod fetches;
+mod needs;
 mod recent;
 mod search;
 mod upstream;
@@ -16,6 +17,7 @@ use axum::body::Bytes;
 use tokio::time::Instant;
 
 pub use self::fetches::{Fetcher, Limits};
+pub use self::needs::Needs;
 
 use self::facts::Facts;
 use self::fetch::Wanted;
@@ -45,6 +47,8 @@ const ABSENT_MAX: usize = 10_000;
 pub struct Sources<H> {
     /// What streams allow.
     pub catalogue: Arc<Catalogue>,
+    /// What current tags need, by which the storage was opened.
+    pub needs: Arc<Needs>,
     /// What is kept.
     pub storage: Storage,
     /// The client of registries.
@@ -58,6 +62,7 @@ pub struct Sources<H> {
 /// Everything that can be pulled.
 pub struct Content<H> {
     catalogue: Arc<Catalogue>,
+    needs: Arc<Needs>,
     storage: Storage,
     upstream: Arc<Upstream<H>>,
     fetches: Arc<Fetches<H>>,
@@ -76,11 +81,12 @@ impl<H: Home> Content<H> {
     /// Nothing is asked yet. The [`Fetcher`] has to run beside it.
     #[must_use]
     pub fn new(sources: Sources<H>, limits: Limits) -> (Self, Fetcher) {
-        let Sources { catalogue, storage, client, home, metrics } = sources;
+        let Sources { catalogue, needs, storage, client, home, metrics } = sources;
         let upstream = Arc::new(Upstream::new(client, home, metrics.clone()));
         let (under_way, fetcher) = Fetches::new(Arc::clone(&upstream), storage.clone(), limits);
         let content = Self {
             catalogue,
+            needs,
             storage,
             upstream,
             fetches: under_way,

@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use pinstream::digest::Digest;
 use pinstream::metrics::{self, Metrics};
 use pinstream::mirror::catalogue::Catalogue;
-use pinstream::mirror::content::{Content, Limits, Sources};
-use pinstream::mirror::storage::{Place, Storage};
+use pinstream::mirror::content::{Content, Limits, Needs, Sources};
+use pinstream::mirror::storage::{Needed, Place, Storage};
 use pinstream::mirror::{Blob, Contents as _, Manifest, Part, PullError, Version};
 use pinstream::registry::Settings;
 use pinstream::store::home::Change;
@@ -123,10 +123,13 @@ impl Mirror {
     pub async fn over(folder: Arc<TempDir>, limits: Limits, change: impl FnOnce(&mut Settings)) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let place = Place::parse(folder.path().to_str().unwrap(), []).unwrap();
-        let storage = Storage::open(&place, Arc::new(|_: &Digest| true), metrics.storage.clone()).await.unwrap();
         let (catalogue, home) = (Arc::new(Catalogue::new(None)), MemoryHome::new());
+        let needs = Arc::new(Needs::new(Arc::clone(&catalogue)));
+        let needed = Arc::clone(&needs) as Arc<dyn Needed>;
+        let storage = Storage::open(&place, needed, metrics.storage.clone()).await.unwrap();
         let sources = Sources {
             catalogue: Arc::clone(&catalogue),
+            needs,
             storage: storage.clone(),
             client: Arc::new(client(change)),
             home: Arc::clone(&home),

@@ -17,7 +17,7 @@ use crate::store::home::Home;
 use crate::stream::Key;
 
 /// The most bytes of a manifest, as registries have it.
-const MANIFEST_MAX: usize = 4 << 20;
+pub(super) const MANIFEST_MAX: usize = 4 << 20;
 /// How long it is remembered that a manifest could not be had.
 const ABSENT: Duration = Duration::from_mins(1);
 /// How many manifests one request has fetched to learn what is in them.
@@ -175,6 +175,7 @@ impl<H: Home> Content<H> {
             let message = format!("{digest} is no manifest that can be passed on: {error}");
             FetchError { reason: Reason::Invalid, message, retry: Retry::Never }
         })?;
+        self.needs.learn(digest, &facts);
         let facts = Arc::new(facts);
         self.facts.put(digest.clone(), Arc::clone(&facts), facts.weight());
         Ok(facts)
