@@ -111,6 +111,11 @@ impl Fetch {
         });
     }
 
+    /// A registry began to send it.
+    pub(super) fn is_flowing(&self) -> bool {
+        *self.stage.borrow() == Stage::Flowing
+    }
+
     /// It is there, and right.
     pub(super) fn is_whole(&self) {
         self.stage.send_replace(Stage::Whole);

@@ -227,8 +227,8 @@ impl<H: Home> Fetches<H> {
                     used.insert(origin.repository.clone());
                 }
                 broken = if came >= PROGRESS { 1 } else { broken + 1 };
-                // A registry that gave nothing yet was asked several times already.
-                if spool.written() == 0 || !error.is_broken_off() || broken == ATTEMPTS {
+                // Whoever gives nothing was asked several times already.
+                if !fetch.is_flowing() || !error.is_broken_off() || broken == ATTEMPTS {
                     trouble = Some(worse(trouble, error));
                     break;
                 }
