@@ -32,6 +32,7 @@ mod process;
 mod proxy;
 mod reading_tests;
 mod registry;
+mod registry_access_tests;
 mod release;
 mod release_tests;
 mod resolving_tests;
@@ -88,9 +89,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
-    let importing =
-        [command_tests::importing::TESTS, directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS]
-            .concat();
+    let importing = [
+        command_tests::importing::TESTS,
+        directory_tests::TESTS,
+        import_registry_tests::TESTS,
+        import_tests::TESTS,
+        registry_access_tests::TESTS,
+    ]
+    .concat();
     let tests = [
         chart_tests::TESTS,
         command_tests::TESTS,

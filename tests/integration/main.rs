@@ -9,6 +9,7 @@ mod command;
 mod conformance;
 mod documentation;
 mod http;
+mod pulling;
 mod reading;
 mod registry_gc;
 mod resolving;
