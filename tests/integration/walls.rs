@@ -26,6 +26,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("registry/manifest", &["image"]),
     ("registry/patience", &[]),
     ("digest", &[]),
+    ("mirror/content/facts", &["digest", "registry"]),
+    ("mirror/content/recent", &[]),
     ("image", &[]),
     ("backoff", &[]),
     ("server/authority", &["server"]),
