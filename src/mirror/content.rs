@@ -73,7 +73,7 @@ pub struct Content<H> {
     asked: Recent<Key, Arc<[Digest]>>,
     /// Manifests that are being fetched.
     manifests: Flights<(Source, Digest), Result<Bytes, FetchError>>,
-    /// Manifests that are not there, until when that is believed.
+    /// Manifests that cannot be had, until when that is believed.
     absent: Recent<(Source, Digest), (Instant, FetchError)>,
 }
 

@@ -271,7 +271,7 @@ async fn only_so_much_is_fetched_at_a_time() {
         replies.into_iter().find(|reply| !is_absent(reply)).unwrap_or_else(|| Reply::status(404))
     })
     .await;
-    let limits = Limits { fetches: 10, bytes: 2500 };
+    let limits = Limits { fetches: 10, bytes: 5000 };
     let mirror = Arc::new(Mirror::over(Arc::new(tempfile::tempdir().unwrap()), limits, patient).await);
     let repository = format!("{}/a", registry.host);
     let large = Layered::new(3, 3000);

@@ -29,6 +29,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("mirror/handler/path", &["digest", "reference", "stream"]),
     ("mirror/storage/ledger", &["digest"]),
     ("digest", &[]),
+    ("mirror/content/facts", &["digest", "registry"]),
+    ("mirror/content/recent", &[]),
     ("image", &[]),
     ("backoff", &[]),
     ("server/authority", &["server"]),

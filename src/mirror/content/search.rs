@@ -18,8 +18,10 @@ use crate::stream::Key;
 
 /// The most bytes of a manifest, as registries have it.
 pub(super) const MANIFEST_MAX: usize = 4 << 20;
-/// How long it is remembered that a manifest could not be had.
+/// How long it is remembered that a manifest is not there.
 const ABSENT: Duration = Duration::from_mins(1);
+/// The same if it could not be had for another reason: who looks through a history does not wait for each of its images.
+const TROUBLE: Duration = Duration::from_secs(3);
 /// How many manifests one request has fetched to learn what is in them.
 const FETCHED_MAX: usize = 200;
 
@@ -199,7 +201,7 @@ impl<H: Home> Content<H> {
         self.manifests.share((source.clone(), digest.clone()), work).await
     }
 
-    /// Fetches a manifest and keeps it. That it is not there is remembered for a while.
+    /// Fetches a manifest and keeps it. That it cannot be had is remembered for a while.
     async fn fetch_manifest_alone(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
         let absent = (source.clone(), digest.clone());
         let now = Instant::now();
@@ -207,9 +209,8 @@ impl<H: Home> Content<H> {
             return Err(error);
         }
         let fetched = self.upstream.manifest(source, digest).await.inspect_err(|error| {
-            if error.reason == Reason::NotFound {
-                self.absent.put(absent, (now + ABSENT, error.clone()), 1);
-            }
+            let lasts = if error.reason == Reason::NotFound { ABSENT } else { TROUBLE };
+            self.absent.put(absent, (now + lasts, error.clone()), 1);
         })?;
         if let Err(error) = self.storage.keep_bytes(digest, fetched.clone()).await {
             tracing::debug!(%digest, %error, "a manifest was passed on and not kept");
