@@ -38,6 +38,7 @@ mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
 mod service;
+mod storage_tests;
 mod stream_writes_tests;
 mod streams_tests;
 mod tools;
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
+        storage_tests::TESTS,
     ]
     .concat();
     let importing = importing.into_iter().map(|test| trial(&shared, test, Shared::importing));
