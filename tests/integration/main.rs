@@ -11,6 +11,7 @@ mod documentation;
 mod http;
 mod local;
 mod reading;
+mod registry_gc;
 mod resolving;
 mod shell;
 mod shutdown;
