@@ -25,11 +25,13 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod local_tests;
 mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod puller_tests;
 mod reading_tests;
 mod registry;
 mod registry_access_tests;
@@ -113,6 +115,8 @@ fn main() -> ExitCode {
         import_crash_tests::TESTS,
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
+        local_tests::TESTS,
+        puller_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
