@@ -2,6 +2,10 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
+mod pull;
+mod storage;
+mod upstream;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,10 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+pub use pull::PullMetrics;
+pub use storage::StorageMetrics;
+pub use upstream::UpstreamMetrics;
 
 use crate::admission::decide::Outcome;
 
@@ -56,6 +64,12 @@ pub struct Metrics {
     pub import: ImportMetrics,
     /// The server's own.
     pub server: ServerMetrics,
+    /// The pull-through registry's own, its HTTP side.
+    pub pull: PullMetrics,
+    /// The storage's own.
+    pub storage: StorageMetrics,
+    /// Where what is pulled comes from.
+    pub upstream: UpstreamMetrics,
 }
 
 /// What the importer counts.
@@ -236,15 +250,20 @@ impl Metrics {
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
             import: ImportMetrics::new(all)?,
+            storage: StorageMetrics::new(all)?,
+            upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {
-                connections: integer("pinstream_connections", "Webhook connections that are open.")?,
+                connections: integer(
+                    "pinstream_connections",
+                    "Connections of the webhook and the pull-through registry that are open.",
+                )?,
                 connections_refused: counter(
                     "pinstream_connections_refused_total",
-                    "Webhook connections closed at once because there were too many.",
+                    "Connections closed at once because there were too many.",
                 )?,
                 handshake_failures: counter(
                     "pinstream_tls_handshake_failures_total",
-                    "Webhook connections whose TLS handshake failed or took too long.",
+                    "Connections whose TLS handshake failed or took too long.",
                 )?,
                 certificate_expiry: gauge(
                     "pinstream_tls_certificate_expiry_timestamp_seconds",
@@ -256,6 +275,7 @@ impl Metrics {
                     &["result"],
                 )?,
             },
+            pull: PullMetrics::new(all)?,
             registry,
         };
         for state in ["pending", "failed", "scheduled", "imported"] {

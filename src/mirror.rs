@@ -3,6 +3,12 @@
 //! What a stream's history names can be pulled, and nothing else. What is not there yet is fetched from where the stream
 //! says the image came from, checked, and kept. Tags come from the streams, not from what is kept.
 
+pub mod access;
+pub mod catalogue;
+pub mod content;
+pub mod handler;
+pub mod storage;
+
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -45,6 +51,20 @@ pub enum Part {
     Between(u64, u64),
     /// That many bytes at the end.
     Last(u64),
+}
+
+impl Part {
+    /// Which bytes these are of so many. `None` if there are none.
+    #[must_use]
+    pub fn of(self, size: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::Whole => return Some(0..size),
+            Self::From(first) => first..size,
+            Self::Between(first, last) => first..size.min(last.saturating_add(1)),
+            Self::Last(count) => size.saturating_sub(count)..size,
+        };
+        (!range.is_empty()).then_some(range)
+    }
 }
 
 /// A blob, or a part of it.

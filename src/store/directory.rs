@@ -275,7 +275,7 @@ impl Directory {
     fn hand_on(&self, is_valid: bool, stream: ImageStream) {
         match &self.feed {
             Some(feed) if is_valid => feed.applied(stream),
-            Some(feed) => feed.gone(stream.key()),
+            Some(feed) => feed.invalid(stream),
             None => {}
         }
     }

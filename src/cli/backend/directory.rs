@@ -51,7 +51,7 @@ impl DirectoryBackend {
             look(&mut directory)?;
             let owners = directory.owners();
             let home = if only_reads {
-                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE)
+                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE, None)
             } else {
                 let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
                 DirectoryHome::open(&root, owners, DEFAULT_MODE, logins)
@@ -87,6 +87,10 @@ impl Backend for DirectoryBackend {
 
     fn writes_status(&self) -> bool {
         true
+    }
+
+    fn unread(&self) -> usize {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner).problem_count()
     }
 
     async fn refresh(&self) -> anyhow::Result<()> {

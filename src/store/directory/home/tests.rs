@@ -243,3 +243,46 @@ async fn importer_is_told_what_is_there_moved_changed_broken_and_gone() {
     look();
     assert_eq!(told(&mut changes), ["app gone"]);
 }
+
+#[test]
+fn readers_are_told_all_streams_as_they_stand_and_nothing_is_written_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("a.yaml", APP);
+    write("b.yaml", &APP.replace("b:1", "b:2"));
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    let home = DirectoryHome::open_to_read(folder.path(), directory.owners(), ImportMode::Legacy, None);
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::to_read(home).and(sender));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    assert_eq!(told(&mut changes), ["app 0", "listed"]);
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut changes), ["app 0"]);
+    fs::remove_file(folder.path().join("b.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut changes), ["app gone"]);
+    assert!(!folder.path().join(".pinstream").exists());
+}
+
+#[test]
+fn readers_are_told_what_is_not_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    let invalid = APP.replace("q.io/a/b:1", "\"no image\"");
+    write("a.yaml", &invalid);
+    write("b.yaml", &invalid);
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
+    let (sender, mut imported) = mpsc::unbounded_channel();
+    let (reader, mut read) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::new(home, sender).and(reader));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    assert_eq!(told(&mut imported), ["app gone", "listed"]);
+    assert_eq!(told(&mut read), ["app 0", "listed"]);
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut read), ["app 0"]);
+}

@@ -1,0 +1,422 @@
+//! What was pulled, by digest: in a directory or a bucket that all replicas share. Something is there whole or not at all.
+//!
+//! It knows nothing of streams, and asks nobody. What it has is checked against its digest when it comes in, and again
+//! when it is read; what no longer is what it should be is thrown away, and is as if it had never been there.
+
+mod directory;
+mod error;
+pub mod garbage;
+mod ledger;
+mod pieces;
+mod place;
+mod spool;
+mod upload;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+pub use self::error::{Reason, StorageError};
+pub use self::place::Place;
+pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
+
+use self::directory::Directory;
+use self::place::Kind;
+use super::{Blob, Part};
+use crate::digest::Digest;
+use crate::metrics::StorageMetrics;
+
+/// Below it stands what is kept.
+const BLOBS: &str = "blobs";
+/// Below it, in a directory, stands what is being downloaded.
+const SPOOLS: &str = "spool";
+/// How often what others did to the directory is looked at.
+const LOOK: Duration = Duration::from_mins(10);
+/// How many uploads to a bucket there are at a time.
+const UPLOADS: usize = 4;
+/// That something is not kept is said this often, at most.
+const TELL: Duration = Duration::from_mins(1);
+
+/// Blobs and manifests by digest. Clones are cheap.
+#[derive(Clone)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// How it is called in messages.
+    name: String,
+    store: Arc<dyn ObjectStore>,
+    /// Where in the store it begins.
+    root: Path,
+    spools: PathBuf,
+    /// What only a directory has: a budget, and files.
+    directory: Option<Arc<Directory>>,
+    uploads: Semaphore,
+    metrics: StorageMetrics,
+    /// When it was last said that something is not kept.
+    told: Mutex<Option<Instant>>,
+}
+
+/// Who knows what current tags need.
+pub trait Needed: Send + Sync + 'static {
+    /// A current tag needs it, so that it is not taken out for other things.
+    fn is_needed(&self, digest: &Digest) -> bool;
+}
+
+impl<F: Fn(&Digest) -> bool + Send + Sync + 'static> Needed for F {
+    fn is_needed(&self, digest: &Digest) -> bool {
+        self(digest)
+    }
+}
+
+/// Something that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What it is.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Seconds since it was used last, in a directory; since it came, in a bucket.
+    pub age: Duration,
+}
+
+impl Storage {
+    /// Opens it, and looks whether it can be used. What dead processes were downloading into it is removed.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub async fn open(place: &Place, needed: Arc<dyn Needed>, metrics: StorageMetrics) -> Result<Self, StorageError> {
+        let name = place.to_string();
+        let storage = match place.kind() {
+            Kind::Directory(root) => {
+                let (directory, store) = Directory::open(root, place, needed, metrics.clone())?;
+                let spools = root.join(SPOOLS);
+                Self::over(name, (store, Path::default()), spools, Some(Arc::new(directory)), metrics)
+            }
+            Kind::Bucket(url) => {
+                let (store, root) = place.bucket(url)?;
+                let spools = place.spool.clone().unwrap_or_else(|| std::env::temp_dir().join("pinstream-spool"));
+                Self::over(name, (store, root), spools, None, metrics)
+            }
+        };
+        storage.check().await?;
+        storage.tidy().await?;
+        Ok(storage)
+    }
+
+    fn over(
+        name: String,
+        (store, root): (Arc<dyn ObjectStore>, Path),
+        spools: PathBuf,
+        directory: Option<Arc<Directory>>,
+        metrics: StorageMetrics,
+    ) -> Self {
+        let uploads = Semaphore::new(UPLOADS);
+        Self {
+            inner: Arc::new(Inner { name, store, root, spools, directory, uploads, metrics, told: Mutex::default() }),
+        }
+    }
+
+    /// Looks whether it can be reached.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub async fn check(&self) -> Result<(), StorageError> {
+        let first = self.inner.store.list(Some(&self.blobs())).next().await;
+        let error = match first {
+            None | Some(Ok(_) | Err(object_store::Error::NotFound { .. })) => return Ok(()),
+            Some(Err(error)) => error,
+        };
+        Err(StorageError::Open { place: self.inner.name.clone(), reason: error.into() })
+    }
+
+    /// How many bytes something has. `None` if it is not kept.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    pub async fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        let meta = found(self.inner.store.head(&self.path(digest)).await);
+        Ok(meta.map_err(|error| self.unreadable(digest, error))?.map(|meta| meta.size))
+    }
+
+    /// Something, or a part of it. `None` if it is not kept.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has no such part.
+    pub async fn read(&self, digest: &Digest, part: Part) -> Result<Option<Blob>, StorageError> {
+        let Some((result, range)) = self.get(digest, part).await? else { return Ok(None) };
+        let size = result.meta.size;
+        let is_known = match (&self.inner.directory, &result.payload) {
+            (Some(directory), GetResultPayload::File(file, _)) => directory.used(digest, file),
+            _ => false,
+        };
+        let body = body(result, range.clone());
+        let is_whole = range == (0..size);
+        if !is_whole || is_known {
+            return Ok(Some(Blob { size, range, body }));
+        }
+        let (storage, checked) = (self.clone(), digest.clone());
+        let end = move |is_right| async move { storage.judged(&checked, is_right).await }.boxed();
+        Ok(Some(Blob { size, range, body: pieces::checked(body, digest, size, end) }))
+    }
+
+    /// Something small at once. `None` if it is not kept.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than `limit`.
+    pub async fn bytes(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>, StorageError> {
+        let Some((bytes, file)) = self.look(digest, limit).await? else { return Ok(None) };
+        if !digest.is_of(&bytes) {
+            self.judged(digest, false).await;
+            return Ok(None);
+        }
+        if let (Some(directory), Some(file)) = (&self.inner.directory, &file) {
+            directory.used(digest, file);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A file to download something into, on the machine itself.
+    ///
+    /// # Errors
+    /// If there can be none.
+    pub async fn spool(&self, digest: &Digest) -> Result<Spool, StorageError> {
+        let (folder, digest) = (self.inner.spools.clone(), digest.clone());
+        let spool = spawn_blocking(move || Spool::create(&folder, &digest)).await.map_err(io::Error::from);
+        spool.flatten().map_err(|error| self.no_folder(error))
+    }
+
+    /// Keeps what was downloaded, so that all replicas have it.
+    ///
+    /// # Errors
+    /// If there is no room for it, or it cannot be written. That is counted and, now and then, logged here.
+    pub async fn keep(&self, checked: Checked) -> Result<(), StorageError> {
+        let kept = match &self.inner.directory {
+            Some(directory) => Arc::clone(directory).keep(checked).await,
+            None => self.upload(&checked).await,
+        };
+        kept.inspect_err(|error| self.inner.not_kept(error))
+    }
+
+    /// Keeps something small.
+    ///
+    /// # Errors
+    /// If it is something else, there is no room for it, or it cannot be written.
+    pub async fn keep_bytes(&self, digest: &Digest, bytes: Bytes) -> Result<(), StorageError> {
+        let mut spool = self.spool(digest).await?;
+        let size = bytes.len();
+        spool.write(bytes).await.map_err(|error| self.no_folder(error))?;
+        let checked = spool.finish().map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
+        self.keep(checked).await
+    }
+
+    /// Everything that is kept. What is no digest is passed over.
+    ///
+    /// # Errors
+    /// If it cannot be listed to the end.
+    pub async fn list(&self) -> Result<Vec<Kept>, StorageError> {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let kept = |meta: ObjectMeta| {
+            let age = now.saturating_sub(meta.last_modified.timestamp_millis());
+            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+            Some(Kept { digest: digest_of(&meta.location)?, size: meta.size, age })
+        };
+        let listed = self.inner.store.list(Some(&self.blobs()));
+        let kept = listed.try_filter_map(|meta| std::future::ready(Ok(kept(meta))));
+        kept.try_collect().await.map_err(|error| self.unmanageable(error))
+    }
+
+    /// Throws something away.
+    ///
+    /// # Errors
+    /// If that cannot be done. It is none if it is not there.
+    pub async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
+        let deleted = found(self.inner.store.delete(&self.path(digest)).await);
+        deleted.map_err(|error| self.unmanageable(error))?;
+        if let Some(directory) = &self.inner.directory {
+            directory.forget(digest);
+        }
+        Ok(())
+    }
+
+    /// Opens what is there to look at it and to delete from it. Nothing is made, and nothing tidied up.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be used.
+    pub async fn open_to_manage(place: &Place, metrics: StorageMetrics) -> Result<Self, StorageError> {
+        let opened = match place.kind() {
+            Kind::Directory(root) => {
+                let failed =
+                    |error: object_store::Error| StorageError::Open { place: place.to_string(), reason: error.into() };
+                LocalFileSystem::new_with_prefix(root)
+                    .map(|store| (Arc::new(store) as _, Path::default()))
+                    .map_err(failed)
+            }
+            Kind::Bucket(url) => place.bucket(url),
+        };
+        let storage = Self::over(place.to_string(), opened?, PathBuf::new(), None, metrics);
+        storage.check().await?;
+        Ok(storage)
+    }
+
+    /// Looks now and then what others did to the directory, without end. Whoever opens the storage to serve from it runs
+    /// this beside.
+    ///
+    /// # Errors
+    /// None: what goes wrong is logged, and done again.
+    pub async fn tend(self) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.tidy().await {
+                tracing::warn!(%error, "the storage cannot be looked after");
+            }
+        }
+    }
+
+    /// Removes what dead processes left, and learns what others did.
+    async fn tidy(&self) -> Result<(), StorageError> {
+        let (directory, spools) = (self.inner.directory.clone(), self.inner.spools.clone());
+        let tidied = move || {
+            let left = directory::sweep(&spools)?;
+            if left > 0 {
+                tracing::info!(files = left, folder = %spools.display(), "removed what dead processes were downloading");
+            }
+            directory.map_or(Ok(()), |directory| directory.look())
+        };
+        spawn_blocking(tidied).await.map_err(|error| self.no_folder(error))?
+    }
+
+    /// Something small, whatever it is by now. It does not count as used.
+    async fn look(&self, digest: &Digest, limit: usize) -> Result<Option<(Bytes, Option<File>)>, StorageError> {
+        let Some((result, range)) = self.get(digest, Part::Whole).await? else { return Ok(None) };
+        let size = result.meta.size;
+        if size > limit as u64 {
+            return Err(StorageError::TooLarge { digest: digest.clone(), size, limit });
+        }
+        let file = match &result.payload {
+            GetResultPayload::File(file, _) => file.try_clone().ok(),
+            GetResultPayload::Stream(_) => None,
+        };
+        let pieces: Vec<_> = body(result, range).try_collect().await.map_err(|error| self.unreadable(digest, error))?;
+        Ok(Some((pieces.concat().into(), file)))
+    }
+
+    /// Finds something, and which bytes of it are asked for.
+    async fn get(&self, digest: &Digest, part: Part) -> Result<Option<(GetResult, Range<u64>)>, StorageError> {
+        let mut options = GetOptions::new();
+        if part != Part::Whole {
+            let Some(size) = self.size(digest).await? else { return Ok(None) };
+            let range = part.of(size).ok_or_else(|| StorageError::Range { digest: digest.clone(), size })?;
+            options = options.with_range(Some(GetRange::Bounded(range)));
+        }
+        let result = found(self.inner.store.get_opts(&self.path(digest), options).await);
+        let result = result.map_err(|error| self.unreadable(digest, error))?;
+        Ok(result.map(|result| {
+            let range = result.range.clone();
+            (result, range)
+        }))
+    }
+
+    async fn upload(&self, checked: &Checked) -> Result<(), StorageError> {
+        let _turn = self.inner.uploads.acquire().await;
+        let sent = upload::upload(self.inner.store.as_ref(), &self.path(&checked.digest), checked).await;
+        let failed = |error: object_store::Error| StorageError::Write {
+            digest: checked.digest.clone(),
+            place: self.inner.name.clone(),
+            reason: error.into(),
+        };
+        sent.map_err(failed)
+    }
+
+    /// Its digest was worked out. What is not right is thrown away.
+    async fn judged(&self, digest: &Digest, is_right: bool) {
+        if is_right {
+            if let Some(directory) = &self.inner.directory {
+                directory.checked(digest);
+            }
+            return;
+        }
+        self.inner.metrics.corrupt.inc();
+        tracing::error!(%digest, place = self.inner.name, "corrupt in storage; thrown away, to be fetched again");
+        if let Err(error) = self.delete(digest).await {
+            tracing::error!(%error, "what is corrupt stays");
+        }
+    }
+
+    fn blobs(&self) -> Path {
+        self.inner.root.clone().join(BLOBS)
+    }
+
+    fn path(&self, digest: &Digest) -> Path {
+        parts(digest).iter().fold(self.blobs(), |path, part| path.join(*part))
+    }
+
+    fn unreadable(&self, digest: &Digest, error: impl Into<Reason>) -> StorageError {
+        StorageError::Read { digest: digest.clone(), place: self.inner.name.clone(), reason: error.into() }
+    }
+
+    fn unmanageable(&self, error: impl Into<Reason>) -> StorageError {
+        StorageError::Manage { place: self.inner.name.clone(), reason: error.into() }
+    }
+
+    fn no_folder(&self, error: impl Into<Reason>) -> StorageError {
+        StorageError::Folder { path: self.inner.spools.clone(), reason: error.into() }
+    }
+}
+
+impl Inner {
+    /// Counts that something could not be kept, and says so now and then.
+    fn not_kept(&self, error: &StorageError) {
+        self.metrics.not_kept(matches!(error, StorageError::Full { .. }));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "what was pulled is not kept");
+        }
+    }
+}
+
+/// The bytes of an answer.
+fn body(result: GetResult, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+    match result.payload {
+        GetResultPayload::File(file, _) => pieces::of_file(file, range),
+        GetResultPayload::Stream(stream) => stream.map_err(io::Error::other).boxed(),
+    }
+}
+
+/// Folders and name of the file that has something. No folder has too many.
+fn parts(digest: &Digest) -> [&str; 3] {
+    [digest.algorithm(), digest.hex().get(..2).unwrap_or_default(), digest.hex()]
+}
+
+/// What is kept at a path.
+fn digest_of(path: &Path) -> Option<Digest> {
+    let mut parts = path.parts().collect::<Vec<_>>().into_iter().rev();
+    let (hex, _, algorithm) = (parts.next()?, parts.next()?, parts.next()?);
+    format!("{}:{}", algorithm.as_ref(), hex.as_ref()).parse().ok()
+}
+
+/// `None` for what is not there.
+fn found<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
