@@ -1,4 +1,4 @@
-//! Every request that can be made, over contents and a cluster that are made up.
+//! The HTTP side over contents that note what they are asked, and a cluster that knows one token.
 
 use std::sync::Mutex;
 use std::time::Duration;
