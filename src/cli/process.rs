@@ -2,10 +2,11 @@
 //!
 //! What `serve` and `webhook` have in common; they differ in their flags, and in that `serve` can be a registry as well.
 
-use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedSender};
 

@@ -8,13 +8,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::lifecycle::endless;
 use crate::config::PullArgs;
-use crate::digest::Digest;
 use crate::metrics::Metrics;
 use crate::mirror::access::{Access, Judge, Passwords, Reviews};
 use crate::mirror::catalogue::Catalogue;
-use crate::mirror::content::{Content, Limits, Sources};
+use crate::mirror::content::{Content, Limits, Needs, Sources};
 use crate::mirror::handler;
-use crate::mirror::storage::{Place, Storage};
+use crate::mirror::storage::{Needed, Place, Storage};
 use crate::registry::Client;
 use crate::store::home::{Change, Home};
 use crate::store::kube::ClusterReviewer;
@@ -55,19 +54,20 @@ impl Pulling {
         metrics: &Metrics,
         supervisor: &mut Supervisor,
     ) -> anyhow::Result<Router> {
-        let needed = {
-            let catalogue = Arc::clone(&catalogue);
-            move |digest: &Digest| catalogue.is_current(digest)
-        };
-        let storage = Storage::open(&self.storage, Arc::new(needed), metrics.storage.clone())
+        let needs = Arc::new(Needs::new(Arc::clone(&catalogue)));
+        let storage = Storage::open(&self.storage, Arc::clone(&needs) as Arc<dyn Needed>, metrics.storage.clone())
             .await
             .context("what is pulled cannot be kept; name another place with --storage")?;
+        if self.storage.budget.is_some() {
+            let (needs, storage) = (Arc::clone(&needs), storage.clone());
+            supervisor.spawn("needs", endless(async move { needs.keep(storage).await }));
+        }
         let Upstream { home, changes, client } = upstream;
         let followed = Arc::clone(&catalogue);
         supervisor.spawn("catalogue", endless(async move { followed.follow(changes).await }));
         let tended = storage.clone();
         supervisor.spawn("storage", async move { match tended.tend().await {} });
-        let sources = Sources { catalogue, storage, client, home, metrics: metrics.upstream.clone() };
+        let sources = Sources { catalogue, needs, storage, client, home, metrics: metrics.upstream.clone() };
         let (content, fetcher) = Content::new(sources, Limits::default());
         supervisor.spawn("fetches", endless(fetcher.keep()));
         let judge = self.judge(reviewer, supervisor)?;

@@ -3,10 +3,10 @@
 //! Made from whole streams as they change. Knows nothing of what is kept, and asks nobody.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::PullError;
 use crate::digest::Digest;
@@ -21,7 +21,7 @@ use crate::stream::{ImageStream, Key};
 pub struct Catalogue {
     own_registry: Option<String>,
     state: RwLock<State>,
-    is_loaded: AtomicBool,
+    is_loaded: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ struct State {
     streams: HashMap<Key, Arc<Pullable>>,
     /// Of how many tags an image is the newest.
     current: HashMap<Digest, u32>,
+    /// Counts the changes.
+    version: u64,
 }
 
 /// What can be pulled of one stream.
@@ -55,7 +57,7 @@ impl Catalogue {
     #[must_use]
     pub fn new(own_host: Option<&str>) -> Self {
         let own_registry = own_host.and_then(registry_of_host);
-        Self { own_registry, state: RwLock::default(), is_loaded: AtomicBool::new(false) }
+        Self { own_registry, state: RwLock::default(), is_loaded: watch::Sender::new(false) }
     }
 
     /// Takes in changes as they come. Ends with those who tell them.
@@ -74,14 +76,27 @@ impl Catalogue {
             }
             Change::Deleted(key) => self.write().delete(&key),
             // Those that are gone are told one by one.
-            Change::Listed => self.is_loaded.store(true, Ordering::Release),
+            Change::Listed => {
+                self.is_loaded.send_replace(true);
+            }
         }
     }
 
     /// Every stream was told at least once.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.is_loaded.load(Ordering::Acquire)
+        *self.is_loaded.borrow()
+    }
+
+    /// Waits until every stream was told once.
+    pub async fn loaded(&self) {
+        let _ = self.is_loaded.subscribe().wait_for(|is_loaded| *is_loaded).await;
+    }
+
+    /// Another number after each change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.read().version
     }
 
     /// What can be pulled of a stream.
@@ -121,12 +136,14 @@ impl State {
         for digest in pullable.newest() {
             *self.current.entry(digest.clone()).or_default() += 1;
         }
+        self.version += 1;
         if let Some(before) = self.streams.insert(key, pullable) {
             self.let_go(&before);
         }
     }
 
     fn delete(&mut self, key: &Key) {
+        self.version += 1;
         if let Some(before) = self.streams.remove(key) {
             self.let_go(&before);
         }

@@ -6,15 +6,18 @@
 mod facts;
 mod fetch;
 mod fetches;
+mod needs;
 mod recent;
 mod search;
 mod upstream;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use tokio::time::Instant;
 
 pub use self::fetches::{Fetcher, Limits};
+pub use self::needs::Needs;
 
 use self::facts::Facts;
 use self::fetch::Wanted;
@@ -27,6 +30,7 @@ use super::storage::{Storage, StorageError};
 use super::{Blob, Contents, Manifest, Part, PullError, Version};
 use crate::digest::Digest;
 use crate::metrics::UpstreamMetrics;
+use crate::registry::flights::Flights;
 use crate::registry::{Client, FetchError};
 use crate::store::home::Home;
 use crate::stream::Key;
@@ -43,6 +47,8 @@ const ABSENT_MAX: usize = 10_000;
 pub struct Sources<H> {
     /// What streams allow.
     pub catalogue: Arc<Catalogue>,
+    /// What current tags need, by which the storage was opened.
+    pub needs: Arc<Needs>,
     /// What is kept.
     pub storage: Storage,
     /// The client of registries.
@@ -56,6 +62,7 @@ pub struct Sources<H> {
 /// Everything that can be pulled.
 pub struct Content<H> {
     catalogue: Arc<Catalogue>,
+    needs: Arc<Needs>,
     storage: Storage,
     upstream: Arc<Upstream<H>>,
     fetches: Arc<Fetches<H>>,
@@ -64,7 +71,9 @@ pub struct Content<H> {
     facts: Recent<Digest, Arc<Facts>>,
     /// The images of a stream that were asked for lately, the last one first.
     asked: Recent<Key, Arc<[Digest]>>,
-    /// Manifests that are not there, until when that is believed.
+    /// Manifests that are being fetched.
+    manifests: Flights<(Source, Digest), Result<Bytes, FetchError>>,
+    /// Manifests that cannot be had, until when that is believed.
     absent: Recent<(Source, Digest), (Instant, FetchError)>,
 }
 
@@ -72,17 +81,19 @@ impl<H: Home> Content<H> {
     /// Nothing is asked yet. The [`Fetcher`] has to run beside it.
     #[must_use]
     pub fn new(sources: Sources<H>, limits: Limits) -> (Self, Fetcher) {
-        let Sources { catalogue, storage, client, home, metrics } = sources;
+        let Sources { catalogue, needs, storage, client, home, metrics } = sources;
         let upstream = Arc::new(Upstream::new(client, home, metrics.clone()));
         let (under_way, fetcher) = Fetches::new(Arc::clone(&upstream), storage.clone(), limits);
         let content = Self {
             catalogue,
+            needs,
             storage,
             upstream,
             fetches: under_way,
             metrics,
             facts: Recent::new(FACTS_MAX),
             asked: Recent::new(ASKED_MAX),
+            manifests: Flights::new(),
             absent: Recent::new(ABSENT_MAX),
         };
         (content, fetcher)

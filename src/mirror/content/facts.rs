@@ -39,6 +39,11 @@ impl Facts {
         self.blobs.iter().find(|(known, _)| known == digest).map(|(_, size)| *size)
     }
 
+    /// Everything that belongs to it.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Digest> {
+        self.children.iter().chain(self.blobs.iter().map(|(digest, _)| digest))
+    }
+
     /// How much memory it takes, roughly, in hundreds of bytes.
     pub(super) fn weight(&self) -> usize {
         2 + self.children.len() + self.blobs.len()
@@ -62,6 +67,7 @@ mod tests {
         let facts = Facts::read(image.to_string().as_bytes()).unwrap();
         assert_eq!(&*facts.media_type, "application/vnd.docker.distribution.manifest.v2+json");
         assert_eq!((facts.blob(&one), facts.blob(&two), facts.blob(&Digest::of(b"3"))), (Some(7), Some(9), None));
+        assert_eq!(facts.parts().collect::<Vec<_>>(), [&one, &two]);
 
         let index = json!({"schemaVersion": 2, "manifests": [{"digest": one.as_str(), "size": 7}, {"digest": "../x"}]});
         let facts = Facts::read(index.to_string().as_bytes()).unwrap();

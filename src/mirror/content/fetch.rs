@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::mirror::catalogue::Origin;
 use crate::mirror::storage::SpoolReader;
 use crate::mirror::{Blob, Part, PullError};
+use crate::reference::Reference;
 
 /// What is fetched. Who wants the same blob from other repositories does not wait for these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,14 @@ pub(super) struct Wanted {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) origins: Vec<Origin>,
+}
+
+impl Wanted {
+    /// The registry that is asked first.
+    pub(super) fn registry(&self) -> Option<&str> {
+        let origin = self.origins.first()?;
+        Reference::parse(&origin.repository).ok()?.registry
+    }
 }
 
 /// One blob that is being fetched.
@@ -109,6 +118,11 @@ impl Fetch {
             }
             is_first
         });
+    }
+
+    /// A registry began to send it.
+    pub(super) fn is_flowing(&self) -> bool {
+        *self.stage.borrow() == Stage::Flowing
     }
 
     /// It is there, and right.

@@ -29,7 +29,7 @@ const PROGRESS: u64 = 1 << 20;
 /// When to ask again if too much is under way.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How much may be under way.
+/// How much may be under way; of one registry half of it, so that one that is slow does not take all.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Blobs that are being fetched.
@@ -40,7 +40,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fetches: 128, bytes: 32 << 30 }
+        Self { fetches: 512, bytes: 32 << 30 }
     }
 }
 
@@ -153,11 +153,18 @@ impl<H: Home> Fetches<H> {
 
     fn check(&self, state: &State, wanted: &Wanted) -> Result<(), PullError> {
         let Limits { fetches, bytes } = self.limits;
-        if wanted.size > bytes {
-            let text = format!("{} has {} bytes; no more than {bytes} are fetched", wanted.digest, wanted.size);
+        let most = bytes / 2;
+        if wanted.size > most {
+            let text = format!("{} has {} bytes; no more than {most} are fetched", wanted.digest, wanted.size);
             return Err(PullError::Upstream(text));
         }
-        if state.count < fetches && state.bytes + wanted.size <= bytes {
+        let of_same = || state.under_way.keys().filter(|other| other.registry() == wanted.registry());
+        let (same, same_bytes) = (of_same().count(), of_same().map(|other| other.size).sum::<u64>());
+        let is_too_much = state.count >= fetches
+            || state.bytes + wanted.size > bytes
+            || same >= fetches.div_ceil(2)
+            || same_bytes + wanted.size > most;
+        if !is_too_much {
             return Ok(());
         }
         let message = format!("{} blobs are being fetched, which is as much as may be; ask again", state.count);
@@ -227,8 +234,8 @@ impl<H: Home> Fetches<H> {
                     used.insert(origin.repository.clone());
                 }
                 broken = if came >= PROGRESS { 1 } else { broken + 1 };
-                // A registry that gave nothing yet was asked several times already.
-                if spool.written() == 0 || !error.is_broken_off() || broken == ATTEMPTS {
+                // Whoever gives nothing was asked several times already.
+                if !fetch.is_flowing() || !error.is_broken_off() || broken == ATTEMPTS {
                     trouble = Some(worse(trouble, error));
                     break;
                 }

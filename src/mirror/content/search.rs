@@ -17,9 +17,11 @@ use crate::store::home::Home;
 use crate::stream::Key;
 
 /// The most bytes of a manifest, as registries have it.
-const MANIFEST_MAX: usize = 4 << 20;
-/// How long it is remembered that a manifest could not be had.
+pub(super) const MANIFEST_MAX: usize = 4 << 20;
+/// How long it is remembered that a manifest is not there.
 const ABSENT: Duration = Duration::from_mins(1);
+/// The same if it could not be had for another reason: who looks through a history does not wait for each of its images.
+const TROUBLE: Duration = Duration::from_secs(3);
 /// How many manifests one request has fetched to learn what is in them.
 const FETCHED_MAX: usize = 200;
 
@@ -175,6 +177,7 @@ impl<H: Home> Content<H> {
             let message = format!("{digest} is no manifest that can be passed on: {error}");
             FetchError { reason: Reason::Invalid, message, retry: Retry::Never }
         })?;
+        self.needs.learn(digest, &facts);
         let facts = Arc::new(facts);
         self.facts.put(digest.clone(), Arc::clone(&facts), facts.weight());
         Ok(facts)
@@ -188,26 +191,31 @@ impl<H: Home> Content<H> {
         })
     }
 
-    /// A manifest from where it came, and keeps it. That it cannot be had is remembered for a while.
+    /// A manifest from where it came. Who asks for the same with the same credentials at the same time shares the answer.
     async fn fetch_manifest(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
+        let work = async || match self.kept(digest).await {
+            // It came since it was looked for.
+            Some(bytes) => Ok(bytes),
+            None => self.fetch_manifest_alone(source, digest).await,
+        };
+        self.manifests.share((source.clone(), digest.clone()), work).await
+    }
+
+    /// Fetches a manifest and keeps it. That it cannot be had is remembered for a while.
+    async fn fetch_manifest_alone(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
         let absent = (source.clone(), digest.clone());
         let now = Instant::now();
         if let Some((_, error)) = self.absent.get(&absent).filter(|(until, _)| now < *until) {
             return Err(error);
         }
-        let fetched = self.upstream.manifest(source, digest).await;
-        match &fetched {
-            Err(error) if error.reason == Reason::NotFound => {
-                self.absent.put(absent, (now + ABSENT, error.clone()), 1);
-            }
-            Err(_) => {}
-            Ok(bytes) => {
-                if let Err(error) = self.storage.keep_bytes(digest, bytes.clone()).await {
-                    tracing::debug!(%digest, %error, "a manifest was passed on and not kept");
-                }
-            }
+        let fetched = self.upstream.manifest(source, digest).await.inspect_err(|error| {
+            let lasts = if error.reason == Reason::NotFound { ABSENT } else { TROUBLE };
+            self.absent.put(absent, (now + lasts, error.clone()), 1);
+        })?;
+        if let Err(error) = self.storage.keep_bytes(digest, fetched.clone()).await {
+            tracing::debug!(%digest, %error, "a manifest was passed on and not kept");
         }
-        fetched
+        Ok(fetched)
     }
 }
 

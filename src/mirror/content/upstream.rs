@@ -12,7 +12,6 @@ use crate::digest::Digest;
 use crate::metrics::UpstreamMetrics;
 use crate::mirror::PullError;
 use crate::mirror::catalogue::Origin;
-use crate::registry::flights::Flights;
 use crate::registry::{Client, FetchError, Keyring, Reason, Retry};
 use crate::store::home::Home;
 
@@ -33,14 +32,12 @@ pub(super) struct Upstream<H> {
     pub(super) client: Arc<Client>,
     home: Arc<H>,
     pub(super) metrics: UpstreamMetrics,
-    manifests: Flights<(Source, Digest), Result<Bytes, FetchError>>,
     distrusted: Recent<(Digest, Box<str>), Instant>,
 }
 
 impl<H: Home> Upstream<H> {
     pub(super) fn new(client: Arc<Client>, home: Arc<H>, metrics: UpstreamMetrics) -> Self {
-        let (manifests, distrusted) = (Flights::new(), Recent::new(DISTRUSTED_MAX));
-        Self { client, home, metrics, manifests, distrusted }
+        Self { client, home, metrics, distrusted: Recent::new(DISTRUSTED_MAX) }
     }
 
     /// The credentials of a namespace.
@@ -51,13 +48,8 @@ impl<H: Home> Upstream<H> {
         })
     }
 
-    /// A manifest. Who asks for the same with the same credentials at the same time shares the answer.
+    /// A manifest.
     pub(super) async fn manifest(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
-        let work = async || self.manifest_alone(source, digest).await;
-        self.manifests.share((source.clone(), digest.clone()), work).await
-    }
-
-    async fn manifest_alone(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
         let keyring = self.keyring(&source.namespace).await?;
         let mut trouble = None;
         for origin in self.in_order(&source.origins, digest) {
