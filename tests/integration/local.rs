@@ -90,6 +90,8 @@ async fn host_that_is_not_set_any_more_is_forgotten() {
     }
     let (_, told) = run(&streams, &["tag", "app:1", "app:2", "--reference-policy", "local"]);
     assert_eq!(told, format!("tag app:2 is {why}; see the flag --registry-host of the servers\n"));
+    let (_, told) = run(&streams, &["tag", "app:1", "new:1", "--reference-policy", "local"]);
+    assert_eq!(told, "", "no server can have said where it is served");
 }
 
 #[tokio::test]
