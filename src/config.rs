@@ -2,7 +2,9 @@
 
 mod import;
 mod parse;
+mod registry;
 mod server;
+mod storage;
 
 use std::path::PathBuf;
 
@@ -11,7 +13,9 @@ use clap::{Args, ValueEnum};
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
+pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
+pub use storage::{KeepArgs, StorageArgs};
 
 use crate::controller::leader;
 use crate::store::kube::{Access, Preference};

@@ -163,7 +163,7 @@ fn is_path(path: &str) -> bool {
 }
 
 /// Lower-case letters and digits, with single `.`, one or two `_`, or any number of `-` between them.
-fn is_component(component: &str) -> bool {
+pub(crate) fn is_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
@@ -187,7 +187,7 @@ fn is_domain(domain: &str) -> bool {
         && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn is_tag(tag: &str) -> bool {
+pub(crate) fn is_tag(tag: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     tag.len() <= TAG_MAX
         && tag.bytes().next().is_some_and(is_word)

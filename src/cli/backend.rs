@@ -68,6 +68,12 @@ pub(super) trait Backend {
     /// How many Pods of a namespace run each image, by digest. `None` where nothing runs.
     async fn running(&self, namespace: &str) -> anyhow::Result<Option<std::collections::BTreeMap<String, usize>>>;
 
+    /// How many files of streams cannot be read, so that it is not known what is in them. Elsewhere one that cannot be read
+    /// is an error.
+    fn unread(&self) -> usize {
+        0
+    }
+
     /// Sees what others made, moved or took away since. Where everything is asked for anew, there is nothing to do.
     async fn refresh(&self) -> anyhow::Result<()> {
         Ok(())

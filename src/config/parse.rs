@@ -20,6 +20,32 @@ pub(super) fn limit(written: &str) -> Result<Duration, String> {
     if parsed.is_zero() { Err("it may not be zero".to_owned()) } else { Ok(parsed) }
 }
 
+/// Units of sizes.
+const UNITS: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("", 1),
+];
+
+/// A number of bytes such as `100GiB`, `1TB` or `5Gi`.
+pub(super) fn bytes(written: &str) -> Result<u64, String> {
+    let hint = || "write it like 500MiB, 100GiB or 1TB".to_owned();
+    let digits = written.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let (_, unit) = UNITS.iter().find(|(name, _)| *name == &written[digits.len()..]).ok_or_else(hint)?;
+    let whole: u64 = digits.trim_end().parse().map_err(|_| hint())?;
+    whole.checked_mul(*unit).filter(|bytes| *bytes > 0).ok_or_else(hint)
+}
+
 /// At least so long that certificates, whose times are in seconds, can be renewed in time.
 const LIFETIME_MIN: Duration = Duration::from_secs(10);
 
@@ -84,6 +110,22 @@ mod tests {
     fn durations_are_read(#[case] written: &str, #[case] milliseconds: Option<u64>) {
         assert_eq!(duration(written).ok(), milliseconds.map(Duration::from_millis));
         assert_eq!(limit(written).is_ok(), milliseconds.is_some_and(|milliseconds| milliseconds > 0));
+    }
+
+    #[rstest]
+    #[case("1", Some(1))]
+    #[case("500MiB", Some(500 << 20))]
+    #[case("100Gi", Some(100 << 30))]
+    #[case("2 TB", Some(2_000_000_000_000))]
+    #[case("0", None)]
+    #[case("", None)]
+    #[case("GiB", None)]
+    #[case("1.5GiB", None)]
+    #[case("1gb", None)]
+    #[case("-1", None)]
+    #[case("99999999999TiB", None)]
+    fn sizes_are_read(#[case] written: &str, #[case] expected: Option<u64>) {
+        assert_eq!(bytes(written).ok(), expected);
     }
 
     #[rstest]

@@ -4,32 +4,36 @@
 //! when it is read; what no longer is what it should be is thrown away, and is as if it had never been there.
 
 mod directory;
+mod error;
+pub mod garbage;
 mod ledger;
 mod pieces;
 mod place;
 mod spool;
+mod upload;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+pub use self::error::StorageError;
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
 use self::directory::Directory;
 use self::place::Kind;
-use self::spool::SpoolFile;
 use super::{Blob, Part};
 use crate::digest::Digest;
 use crate::metrics::StorageMetrics;
@@ -40,10 +44,10 @@ const BLOBS: &str = "blobs";
 const SPOOLS: &str = "spool";
 /// How often what others did to the directory is looked at.
 const LOOK: Duration = Duration::from_mins(10);
-/// What is larger is sent to a bucket in pieces of this size.
-const UPLOAD_PIECE: u64 = 8 * 1024 * 1024;
-/// How many uploads there are at a time; each holds two pieces.
+/// How many uploads to a bucket there are at a time.
 const UPLOADS: usize = 4;
+/// That something is not kept is said this often, at most.
+const TELL: Duration = Duration::from_mins(1);
 
 /// Blobs and manifests by digest. Clones are cheap.
 #[derive(Clone)]
@@ -62,6 +66,8 @@ struct Inner {
     directory: Option<Arc<Directory>>,
     uploads: Semaphore,
     metrics: StorageMetrics,
+    /// When it was last said that something is not kept.
+    told: Mutex<Option<Instant>>,
 }
 
 /// Who knows what current tags need.
@@ -87,102 +93,6 @@ pub struct Kept {
     pub age: Duration,
 }
 
-/// What is wrong with the storage.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// It cannot be told where it is.
-    #[error("{written:?} is no place to keep images: {reason}")]
-    Place {
-        /// What was said, without secrets.
-        written: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// It cannot be used at all.
-    #[error("images cannot be kept in {place}: {source}; look whether it is there and may be read and written")]
-    Open {
-        /// Where.
-        place: String,
-        /// Why.
-        source: object_store::Error,
-    },
-    /// A folder that is needed cannot be used.
-    #[error("{path}: {source}; look whether it is there and may be written")]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something cannot be read.
-    #[error("{digest} cannot be read from {place}: {source}")]
-    Read {
-        /// What.
-        digest: Digest,
-        /// From where.
-        place: String,
-        /// Why.
-        source: object_store::Error,
-    },
-    /// What is there cannot be listed, or not be deleted.
-    #[error("{place}: {source}")]
-    Manage {
-        /// Where.
-        place: String,
-        /// Why.
-        source: object_store::Error,
-    },
-    /// Something cannot be written.
-    #[error("{digest} cannot be kept in {place}: {source}")]
-    Write {
-        /// What.
-        digest: Digest,
-        /// Where.
-        place: String,
-        /// Why.
-        source: object_store::Error,
-    },
-    /// There is no room for it, and nothing that may be taken out.
-    #[error(
-        "{digest} is not kept: {place} may have {budget} bytes, and what is there is needed; give it a larger budget, or allow \
-         to take out what current tags need"
-    )]
-    Full {
-        /// What.
-        digest: Digest,
-        /// Where.
-        place: String,
-        /// How many bytes there may be.
-        budget: u64,
-    },
-    /// It is too large to be read at once.
-    #[error("{digest} has {size} bytes, more than the {limit} that it may have")]
-    TooLarge {
-        /// What.
-        digest: Digest,
-        /// How large it is.
-        size: u64,
-        /// How large it may be.
-        limit: usize,
-    },
-    /// It is shorter than that.
-    #[error("{digest} has {size} bytes, no such range")]
-    Range {
-        /// What.
-        digest: Digest,
-        /// How large it is.
-        size: u64,
-    },
-    /// It is not what its digest says.
-    #[error("these {size} bytes are not {digest}")]
-    Digest {
-        /// What it should be.
-        digest: Digest,
-        /// How large it is.
-        size: usize,
-    },
-}
-
 impl Storage {
     /// Opens it, and looks whether it can be used. What dead processes were downloading into it is removed.
     ///
@@ -199,7 +109,7 @@ impl Storage {
             Kind::Bucket(url) => {
                 let (store, root) = place.bucket(url)?;
                 let spools = place.spool.clone().unwrap_or_else(|| std::env::temp_dir().join("pinstream-spool"));
-                Self::over(name, (store.into(), root), spools, None, metrics)
+                Self::over(name, (store, root), spools, None, metrics)
             }
         };
         storage.check().await?;
@@ -215,7 +125,9 @@ impl Storage {
         metrics: StorageMetrics,
     ) -> Self {
         let uploads = Semaphore::new(UPLOADS);
-        Self { inner: Arc::new(Inner { name, store, root, spools, directory, uploads, metrics }) }
+        Self {
+            inner: Arc::new(Inner { name, store, root, spools, directory, uploads, metrics, told: Mutex::default() }),
+        }
     }
 
     /// Looks whether it can be reached.
@@ -294,9 +206,9 @@ impl Storage {
     pub async fn keep(&self, checked: Checked) -> Result<(), StorageError> {
         let kept = match &self.inner.directory {
             Some(directory) => Arc::clone(directory).keep(checked).await,
-            None => self.upload(checked).await,
+            None => self.upload(&checked).await,
         };
-        kept.inspect_err(|error| self.inner.metrics.not_kept(matches!(error, StorageError::Full { .. })))
+        kept.inspect_err(|error| self.inner.not_kept(error))
     }
 
     /// Keeps something small.
@@ -338,6 +250,25 @@ impl Storage {
             directory.forget(digest);
         }
         Ok(())
+    }
+
+    /// Opens what is there to look at it and to delete from it. Nothing is made, and nothing tidied up.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be used.
+    pub async fn open_to_manage(place: &Place, metrics: StorageMetrics) -> Result<Self, StorageError> {
+        let opened = match place.kind() {
+            Kind::Directory(root) => {
+                let failed = |source| StorageError::Open { place: place.to_string(), source };
+                LocalFileSystem::new_with_prefix(root)
+                    .map(|store| (Arc::new(store) as _, Path::default()))
+                    .map_err(failed)
+            }
+            Kind::Bucket(url) => place.bucket(url),
+        };
+        let storage = Self::over(place.to_string(), opened?, PathBuf::new(), None, metrics);
+        storage.check().await?;
+        Ok(storage)
     }
 
     /// Looks now and then what others did to the directory, without end. Whoever opens the storage to serve from it runs
@@ -401,38 +332,12 @@ impl Storage {
         }))
     }
 
-    /// Sends it to the bucket. It is there when the last piece of it was taken.
-    async fn upload(&self, checked: Checked) -> Result<(), StorageError> {
-        let Checked { digest, size, file } = checked;
+    async fn upload(&self, checked: &Checked) -> Result<(), StorageError> {
         let _turn = self.inner.uploads.acquire().await;
-        let path = self.path(&digest);
-        let sent = self.send(&path, size, &file).await;
-        sent.map_err(|source| StorageError::Write { digest, place: self.inner.name.clone(), source })
-    }
-
-    async fn send(&self, path: &Path, size: u64, file: &Arc<SpoolFile>) -> object_store::Result<()> {
-        let piece = async |range: Range<u64>| {
-            let file = Arc::clone(file);
-            let read = spawn_blocking(move || pieces::read(&file.file, range)).await.map_err(io::Error::from);
-            let failed = |error: io::Error| object_store::Error::Generic { store: "spool", source: error.into() };
-            read.flatten().map_err(failed)
-        };
-        if size <= UPLOAD_PIECE {
-            return self.inner.store.put(path, piece(0..size).await?.into()).await.map(|_| ());
-        }
-        let mut upload = self.inner.store.put_multipart(path).await?;
-        let mut at = 0;
-        while at < size {
-            let end = size.min(at + UPLOAD_PIECE);
-            let part = piece(at..end).await?;
-            if let Err(error) = upload.put_part(part.into()).await {
-                // What was sent is of no use; a bucket's own rules remove it if this does not.
-                let _ = upload.abort().await;
-                return Err(error);
-            }
-            at = end;
-        }
-        upload.complete().await.map(|_| ())
+        let sent = upload::upload(self.inner.store.as_ref(), &self.path(&checked.digest), checked).await;
+        let failed =
+            |source| StorageError::Write { digest: checked.digest.clone(), place: self.inner.name.clone(), source };
+        sent.map_err(failed)
     }
 
     /// Its digest was worked out. What is not right is thrown away.
@@ -471,6 +376,18 @@ impl Storage {
     }
 }
 
+impl Inner {
+    /// Counts that something could not be kept, and says so now and then.
+    fn not_kept(&self, error: &StorageError) {
+        self.metrics.not_kept(matches!(error, StorageError::Full { .. }));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "what was pulled is not kept");
+        }
+    }
+}
+
 /// The bytes of an answer.
 fn body(result: GetResult, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
     match result.payload {
@@ -499,3 +416,6 @@ fn found<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> 
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ fn rows(text: &str) -> BTreeSet<String> {
 }
 
 /// Commands that `docs/configuration.md` is about.
-const CONFIGURED: [&str; 5] = ["serve", "webhook", "controller", "certs", "crd"];
+const CONFIGURED: [&str; 6] = ["serve", "webhook", "controller", "registry", "certs", "crd"];
 
 /// The flags of a command and of those below it, with their variables.
 fn flags(command: &clap::Command) -> BTreeMap<String, Option<String>> {

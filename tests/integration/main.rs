@@ -10,6 +10,7 @@ mod conformance;
 mod documentation;
 mod http;
 mod reading;
+mod registry_gc;
 mod resolving;
 mod shell;
 mod shutdown;

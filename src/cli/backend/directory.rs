@@ -87,6 +87,10 @@ impl Backend for DirectoryBackend {
         true
     }
 
+    fn unread(&self) -> usize {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner).problem_count()
+    }
+
     async fn refresh(&self) -> anyhow::Result<()> {
         let directory = Arc::clone(&self.directory);
         // One that was being read when its reader failed is read on from there.

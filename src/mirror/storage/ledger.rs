@@ -194,3 +194,6 @@ impl Entry {
 fn is_past(then: SystemTime, limit: Duration, now: SystemTime) -> bool {
     now.duration_since(then).is_ok_and(|age| age >= limit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -56,9 +57,10 @@ impl Place {
     }
 
     /// The client of a bucket, and where in it blobs are.
-    pub(super) fn bucket(&self, url: &Url) -> Result<(Box<dyn ObjectStore>, Path), StorageError> {
+    pub(super) fn bucket(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), StorageError> {
         let failed = |source| StorageError::Open { place: self.to_string(), source };
-        object_store::parse_url_opts(url, self.options.iter().cloned()).map_err(failed)
+        let (store, root) = object_store::parse_url_opts(url, self.options.iter().cloned()).map_err(failed)?;
+        Ok((store.into(), root))
     }
 }
 

@@ -237,3 +237,6 @@ fn is_left(path: &Path, now: SystemTime) -> io::Result<bool> {
         Err(TryLockError::Error(_)) => age >= OLD,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,12 +25,17 @@ pub(super) enum Served {
 }
 
 impl Served {
-    /// Group and version.
-    pub(super) fn api_version(self) -> String {
+    /// Group.
+    pub(super) fn group(self) -> &'static str {
         match self {
-            Self::OpenShift => "image.openshift.io/v1".to_owned(),
-            Self::Pinstream => format!("{}/{}", crd::GROUP, crd::VERSION),
+            Self::OpenShift => "image.openshift.io",
+            Self::Pinstream => crd::GROUP,
         }
+    }
+
+    /// Group and version. Both have a first version.
+    pub(super) fn api_version(self) -> String {
+        format!("{}/{}", self.group(), crd::VERSION)
     }
 
     /// Requests for all objects of all namespaces.
@@ -42,8 +47,7 @@ impl Served {
 /// As RBAC and error messages name it: `imagestreams.GROUP`.
 impl fmt::Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let api_version = self.api_version();
-        write!(f, "{}.{}", PLURAL, api_version.split('/').next().unwrap_or_default())
+        write!(f, "{}.{}", PLURAL, self.group())
     }
 }
 

@@ -1,0 +1,111 @@
+//! Tests of spools: what readers see while they grow, and how they end.
+
+use futures_util::future::poll_immediate;
+use std::io::ErrorKind;
+
+use futures_util::future::join_all;
+use futures_util::stream::TryStreamExt as _;
+use rstest::rstest;
+use tempfile::TempDir;
+
+use super::*;
+
+fn spool(content: &[u8]) -> (TempDir, Spool) {
+    let folder = TempDir::new().unwrap();
+    let spool = Spool::create(&folder.path().join("deep"), &Digest::of(content)).unwrap();
+    (folder, spool)
+}
+
+/// All that a reader can have.
+async fn all(mut body: BoxStream<'static, io::Result<Bytes>>) -> (Vec<u8>, Option<String>) {
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await {
+        match piece {
+            Ok(piece) => bytes.extend(piece),
+            Err(error) => return (bytes, Some(error.to_string())),
+        }
+    }
+    (bytes, None)
+}
+
+#[tokio::test]
+async fn readers_follow_the_download() {
+    let (_folder, mut spool) = spool(b"0123456789");
+    let mut body = spool.reader().read(0..10);
+    let mut next = body.next();
+    assert!(poll_immediate(&mut next).await.is_none());
+    spool.write(Bytes::from_static(b"01234")).await.unwrap();
+    assert_eq!(next.await.unwrap().unwrap(), "0123");
+    assert_eq!(spool.written(), 5);
+    spool.write(Bytes::from_static(b"56789")).await.unwrap();
+    assert_eq!(body.next().await.unwrap().unwrap(), "45678");
+    // The last byte waits for the digest.
+    let mut next = body.next();
+    assert!(poll_immediate(&mut next).await.is_none());
+    let late = spool.reader();
+    let checked = spool.finish().unwrap();
+    assert_eq!(checked.size(), 10);
+    assert_eq!(next.await.unwrap().unwrap(), "9");
+    assert!(body.next().await.is_none());
+    for (range, expected) in [(0..10, "0123456789"), (3..5, "34"), (9..10, "9"), (4..4, "")] {
+        assert_eq!(all(late.read(range)).await, (expected.into(), None));
+    }
+}
+
+#[tokio::test]
+async fn many_readers_read_the_same() {
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(1_000_000).collect();
+    let (_folder, mut spool) = spool(&content);
+    let readers: Vec<_> = (0..50).map(|at| all(spool.reader().read(at * 1000..1_000_000))).collect();
+    let write = async {
+        for piece in content.chunks(70_000) {
+            spool.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        spool.finish().unwrap()
+    };
+    let (_checked, read) = tokio::join!(write, join_all(readers));
+    for (at, (bytes, error)) in read.into_iter().enumerate() {
+        assert!(bytes == content[at * 1000..] && error.is_none());
+    }
+}
+
+#[tokio::test]
+async fn wrong_bytes_never_reach_their_end() {
+    let (folder, mut spool) = spool(b"0123456789");
+    spool.write(Bytes::from_static(b"0123456780")).await.unwrap();
+    let reader = spool.reader();
+    let mut body = reader.read(0..10);
+    assert_eq!(body.next().await.unwrap().unwrap(), "012345678");
+    let error = spool.finish().err().unwrap();
+    assert!(error.to_string().starts_with("what was downloaded as sha256:84d8"), "{error}");
+    assert_eq!(all(body).await, (vec![], Some(error.to_string())));
+    assert_eq!(all(reader.read(0..1)).await, (vec![], Some(error.to_string())));
+    drop(reader);
+    assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 0);
+}
+
+#[rstest]
+#[case::failed(Some("the registry is gone"))]
+#[case::dropped(None)]
+#[tokio::test]
+async fn readers_of_a_download_that_ends_early_get_an_error(#[case] why: Option<&str>) {
+    let (folder, mut spool) = spool(b"0123456789");
+    spool.write(Bytes::from_static(b"0123")).await.unwrap();
+    let body = spool.reader().read(2..10);
+    match why {
+        Some(why) => spool.fail(why),
+        None => drop(spool),
+    }
+    assert_eq!(all(body).await.1, Some(why.unwrap_or("the download was given up").to_owned()));
+    assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn download_that_is_shorter_than_was_said_is_an_error() {
+    let (_folder, mut spool) = spool(b"0123");
+    spool.write(Bytes::from_static(b"0123")).await.unwrap();
+    let reader = spool.reader();
+    let _checked = spool.finish().unwrap();
+    let error = reader.read(0..5).try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+}
