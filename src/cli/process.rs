@@ -2,10 +2,11 @@
 //!
 //! What `serve` and `webhook` have in common; they differ in their flags, and in that `serve` can be a registry as well.
 
-use axum::Router;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
@@ -115,17 +116,17 @@ impl Process {
     /// routes of the registry, if there is to be one.
     async fn start_streams(&self, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<Option<Router>> {
         let (streams, metrics) = (Arc::clone(&shared.streams), Arc::clone(&shared.metrics));
-        let registry_host = self.resolve.host.registry_host.clone();
+        let places = self.resolve.places();
         let root = match &self.source {
             Source::Directory(root) => root,
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;
-                let watched = Watched::published(client, *preference, registry_host, streams, metrics);
+                let watched = Watched::published(client, *preference, places, streams, metrics);
                 supervisor.spawn("streams", endless(watched.keep()));
                 return Ok(None);
             }
         };
-        let directory = Directory::new(root.clone(), registry_host);
+        let directory = Directory::new(root.clone(), places);
         let remote = Arc::new(registry::Client::new(&self.remote, metrics.import.registry_requests.clone())?);
         let (reader, changes) = mpsc::unbounded_channel();
         let mut routes = None;

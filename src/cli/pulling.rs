@@ -55,19 +55,18 @@ impl Pulling {
         supervisor: &mut Supervisor,
     ) -> anyhow::Result<Router> {
         let needs = Arc::new(Needs::new(Arc::clone(&catalogue)));
-        let needed: Arc<dyn Needed> = Arc::clone(&needs) as Arc<dyn Needed>;
-        let storage = Storage::open(&self.storage, needed, metrics.storage.clone())
+        let storage = Storage::open(&self.storage, Arc::clone(&needs) as Arc<dyn Needed>, metrics.storage.clone())
             .await
             .context("what is pulled cannot be kept; name another place with --storage")?;
+        if self.storage.budget.is_some() {
+            let (needs, storage) = (Arc::clone(&needs), storage.clone());
+            supervisor.spawn("needs", endless(async move { needs.keep(storage).await }));
+        }
         let Upstream { home, changes, client } = upstream;
         let followed = Arc::clone(&catalogue);
         supervisor.spawn("catalogue", endless(async move { followed.follow(changes).await }));
         let tended = storage.clone();
         supervisor.spawn("storage", async move { match tended.tend().await {} });
-        if self.storage.budget.is_some() {
-            let (needs, storage) = (Arc::clone(&needs), storage.clone());
-            supervisor.spawn("needs", endless(async move { needs.keep(storage).await }));
-        }
         let sources = Sources { catalogue, needs, storage, client, home, metrics: metrics.upstream.clone() };
         let (content, fetcher) = Content::new(sources, Limits::default());
         supervisor.spawn("fetches", endless(fetcher.keep()));

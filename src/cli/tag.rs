@@ -9,8 +9,9 @@ use self::destination::Destination;
 use self::source::{Source, SourceKind};
 use super::backend::{self, Backend, Miss, Verb};
 use super::edit::{put, stream_or_new};
+use super::image_tag;
 use super::imports::{self, ImportArgs};
-use super::policy::PolicyArgs;
+use super::policy::{Policy, PolicyArgs};
 use super::stdout;
 use super::target::Target;
 use crate::store::home::Home as _;
@@ -94,7 +95,24 @@ impl Tag {
             let key = destination.key(&common.namespace);
             failures.extend(imports::wait(backend, &key, std::slice::from_ref(&destination.name.tag)).await?);
         }
+        self.tell_where_pulled(backend, &destinations).await?;
         imports::report(&failures, destinations.first().map_or("", |destination| &destination.name.stream))
+    }
+
+    /// Tells whoever asked for reference policy `Local` if it has no effect. On a cluster the controller has written by
+    /// now whether it has.
+    async fn tell_where_pulled<B: Backend>(&self, backend: &B, destinations: &[Destination]) -> anyhow::Result<()> {
+        if self.policy.reference_policy != Some(Policy::Local) || backend.pretends() {
+            return Ok(());
+        }
+        for destination in destinations {
+            let key = destination.key(&backend.common().namespace);
+            let Some(stored) = backend.home().read(&key).await? else { continue };
+            if let Some(why) = image_tag::not_local(&stored.stream, &destination.name.tag) {
+                eprintln!("tag {destination} is {why}; see the flag --registry-host of the servers");
+            }
+        }
+        Ok(())
     }
 
     /// SOURCE and each DEST, if the flags fit them.

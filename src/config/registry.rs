@@ -14,7 +14,7 @@ use crate::mirror::access::Anonymous;
 #[command(next_help_heading = "Pulling")]
 pub struct PullArgs {
     /// Everybody may pull everything
-    #[arg(long, env = "PINSTREAM_ALLOW_ANONYMOUS", conflicts_with_all = ["anonymous_namespaces", "htpasswd"])]
+    #[arg(long, env = "PINSTREAM_ALLOW_ANONYMOUS", conflicts_with = "htpasswd")]
     pub allow_anonymous: bool,
 
     /// Namespace from which everybody may pull, with * for any characters. Repeatable

@@ -28,7 +28,7 @@ use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-pub use self::error::StorageError;
+pub use self::error::{Reason, StorageError};
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
@@ -136,11 +136,11 @@ impl Storage {
     /// If it cannot.
     pub async fn check(&self) -> Result<(), StorageError> {
         let first = self.inner.store.list(Some(&self.blobs())).next().await;
-        let source = match first {
+        let error = match first {
             None | Some(Ok(_) | Err(object_store::Error::NotFound { .. })) => return Ok(()),
-            Some(Err(source)) => source,
+            Some(Err(error)) => error,
         };
-        Err(StorageError::Open { place: self.inner.name.clone(), source })
+        Err(StorageError::Open { place: self.inner.name.clone(), reason: error.into() })
     }
 
     /// How many bytes something has. `None` if it is not kept.
@@ -149,7 +149,7 @@ impl Storage {
     /// If that cannot be found out.
     pub async fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
         let meta = found(self.inner.store.head(&self.path(digest)).await);
-        Ok(meta.map_err(|source| self.unreadable(digest, source))?.map(|meta| meta.size))
+        Ok(meta.map_err(|error| self.unreadable(digest, error))?.map(|meta| meta.size))
     }
 
     /// Something, or a part of it. `None` if it is not kept.
@@ -196,7 +196,7 @@ impl Storage {
     pub async fn spool(&self, digest: &Digest) -> Result<Spool, StorageError> {
         let (folder, digest) = (self.inner.spools.clone(), digest.clone());
         let spool = spawn_blocking(move || Spool::create(&folder, &digest)).await.map_err(io::Error::from);
-        spool.flatten().map_err(|source| self.no_folder(source))
+        spool.flatten().map_err(|error| self.no_folder(error))
     }
 
     /// Keeps what was downloaded, so that all replicas have it.
@@ -218,7 +218,7 @@ impl Storage {
     pub async fn keep_bytes(&self, digest: &Digest, bytes: Bytes) -> Result<(), StorageError> {
         let mut spool = self.spool(digest).await?;
         let size = bytes.len();
-        spool.write(bytes).await.map_err(|source| self.no_folder(source))?;
+        spool.write(bytes).await.map_err(|error| self.no_folder(error))?;
         let checked = spool.finish().map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
         self.keep(checked).await
     }
@@ -236,7 +236,7 @@ impl Storage {
         };
         let listed = self.inner.store.list(Some(&self.blobs()));
         let kept = listed.try_filter_map(|meta| std::future::ready(Ok(kept(meta))));
-        kept.try_collect().await.map_err(|source| self.unmanageable(source))
+        kept.try_collect().await.map_err(|error| self.unmanageable(error))
     }
 
     /// Throws something away.
@@ -245,7 +245,7 @@ impl Storage {
     /// If that cannot be done. It is none if it is not there.
     pub async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         let deleted = found(self.inner.store.delete(&self.path(digest)).await);
-        deleted.map_err(|source| self.unmanageable(source))?;
+        deleted.map_err(|error| self.unmanageable(error))?;
         if let Some(directory) = &self.inner.directory {
             directory.forget(digest);
         }
@@ -259,7 +259,8 @@ impl Storage {
     pub async fn open_to_manage(place: &Place, metrics: StorageMetrics) -> Result<Self, StorageError> {
         let opened = match place.kind() {
             Kind::Directory(root) => {
-                let failed = |source| StorageError::Open { place: place.to_string(), source };
+                let failed =
+                    |error: object_store::Error| StorageError::Open { place: place.to_string(), reason: error.into() };
                 LocalFileSystem::new_with_prefix(root)
                     .map(|store| (Arc::new(store) as _, Path::default()))
                     .map_err(failed)
@@ -295,7 +296,7 @@ impl Storage {
             }
             directory.map_or(Ok(()), |directory| directory.look())
         };
-        spawn_blocking(tidied).await.map_err(|error| self.no_folder(error.into()))?
+        spawn_blocking(tidied).await.map_err(|error| self.no_folder(error))?
     }
 
     /// Something small, whatever it is by now. It does not count as used.
@@ -309,10 +310,7 @@ impl Storage {
             GetResultPayload::File(file, _) => file.try_clone().ok(),
             GetResultPayload::Stream(_) => None,
         };
-        let pieces: Vec<_> = body(result, range).try_collect().await.map_err(|error| {
-            let source = object_store::Error::Generic { store: "storage", source: error.into() };
-            self.unreadable(digest, source)
-        })?;
+        let pieces: Vec<_> = body(result, range).try_collect().await.map_err(|error| self.unreadable(digest, error))?;
         Ok(Some((pieces.concat().into(), file)))
     }
 
@@ -325,7 +323,7 @@ impl Storage {
             options = options.with_range(Some(GetRange::Bounded(range)));
         }
         let result = found(self.inner.store.get_opts(&self.path(digest), options).await);
-        let result = result.map_err(|source| self.unreadable(digest, source))?;
+        let result = result.map_err(|error| self.unreadable(digest, error))?;
         Ok(result.map(|result| {
             let range = result.range.clone();
             (result, range)
@@ -335,8 +333,11 @@ impl Storage {
     async fn upload(&self, checked: &Checked) -> Result<(), StorageError> {
         let _turn = self.inner.uploads.acquire().await;
         let sent = upload::upload(self.inner.store.as_ref(), &self.path(&checked.digest), checked).await;
-        let failed =
-            |source| StorageError::Write { digest: checked.digest.clone(), place: self.inner.name.clone(), source };
+        let failed = |error: object_store::Error| StorageError::Write {
+            digest: checked.digest.clone(),
+            place: self.inner.name.clone(),
+            reason: error.into(),
+        };
         sent.map_err(failed)
     }
 
@@ -363,16 +364,16 @@ impl Storage {
         parts(digest).iter().fold(self.blobs(), |path, part| path.join(*part))
     }
 
-    fn unreadable(&self, digest: &Digest, source: object_store::Error) -> StorageError {
-        StorageError::Read { digest: digest.clone(), place: self.inner.name.clone(), source }
+    fn unreadable(&self, digest: &Digest, error: impl Into<Reason>) -> StorageError {
+        StorageError::Read { digest: digest.clone(), place: self.inner.name.clone(), reason: error.into() }
     }
 
-    fn unmanageable(&self, source: object_store::Error) -> StorageError {
-        StorageError::Manage { place: self.inner.name.clone(), source }
+    fn unmanageable(&self, error: impl Into<Reason>) -> StorageError {
+        StorageError::Manage { place: self.inner.name.clone(), reason: error.into() }
     }
 
-    fn no_folder(&self, source: io::Error) -> StorageError {
-        StorageError::Folder { path: self.inner.spools.clone(), source }
+    fn no_folder(&self, error: impl Into<Reason>) -> StorageError {
+        StorageError::Folder { path: self.inner.spools.clone(), reason: error.into() }
     }
 }
 

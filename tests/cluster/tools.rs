@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Each program with the module that pins its version, and how it is asked for its own.
-const PROGRAMS: [(&str, &str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &str, &[&str]); 7] = [
     ("etcd", "etcd/go.mod go.etcd.io/etcd/server/v3", &["--version"]),
     ("helm", "helm/go.mod helm.sh/helm/v4", &["version", "--short"]),
     ("kube-apiserver", KUBERNETES, &["--version"]),
     ("kube-controller-manager", KUBERNETES, &["--version"]),
     ("registry", "registry/go.mod github.com/distribution/distribution/v3", &["--version"]),
+    ("versitygw", "versitygw/go.mod github.com/versity/versitygw", &["--version"]),
     ("kubectl", KUBERNETES, &["version", "--client"]),
 ];
 const KUBERNETES: &str = "kubernetes/go.mod k8s.io/kubernetes";

@@ -25,6 +25,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("registry/challenge", &[]),
     ("registry/manifest", &["image"]),
     ("registry/patience", &[]),
+    ("mirror/access/anonymous", &[]),
+    ("mirror/handler/path", &["digest", "reference", "stream"]),
     ("mirror/storage/ledger", &["digest"]),
     ("digest", &[]),
     ("mirror/content/facts", &["digest", "registry"]),

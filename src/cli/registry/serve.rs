@@ -26,6 +26,7 @@ use crate::server::{Phase, Phases};
 use crate::store::directory::Directory;
 use crate::store::kube::{self as cluster, ClusterHome, ClusterReviewer, Preference, Watched};
 use crate::store::poll::Polled;
+use crate::stream::places::Places;
 use crate::supervisor::Supervisor;
 
 /// Flags of the registry.
@@ -144,7 +145,7 @@ impl Serve {
 }
 
 async fn start_directory(root: PathBuf, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<Router> {
-    let directory = Directory::new(root, shared.pulling.host.clone());
+    let directory = Directory::new(root, Places::at_host(shared.pulling.host.as_deref()));
     let (sender, changes) = mpsc::unbounded_channel();
     let home = Arc::new(home_to_read(&directory));
     let upstream = Upstream { home, changes, client: Arc::clone(&shared.client) };

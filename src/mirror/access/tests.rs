@@ -1,3 +1,5 @@
+//! Who may pull, as a cluster of tests says.
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

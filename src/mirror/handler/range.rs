@@ -1,4 +1,4 @@
-//! Which part of a blob is asked for: the header `Range`. Pure.
+//! Which part of a blob is asked for: the header `Range`.
 
 use axum::http::{HeaderMap, header};
 

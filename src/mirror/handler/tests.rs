@@ -1,3 +1,5 @@
+//! The HTTP side over contents that note what they are asked, and a cluster that knows one token.
+
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -39,9 +39,9 @@ impl Directory {
         metrics: StorageMetrics,
     ) -> Result<(Self, Arc<dyn ObjectStore>), StorageError> {
         for folder in [BLOBS, SPOOLS].map(|name| root.join(name)) {
-            fs::create_dir_all(&folder).map_err(|source| StorageError::Folder { path: folder, source })?;
+            fs::create_dir_all(&folder).map_err(|error| StorageError::Folder { path: folder, reason: error.into() })?;
         }
-        let failed = |source| StorageError::Open { place: place.to_string(), source };
+        let failed = |error: object_store::Error| StorageError::Open { place: place.to_string(), reason: error.into() };
         let store = LocalFileSystem::new_with_prefix(root).map_err(failed)?;
         let (budget, evict_needed) = (place.budget, place.evict_needed);
         let root = root.to_owned();
@@ -143,7 +143,9 @@ impl Directory {
         let found = self.found();
         match found {
             Ok(found) => self.ledger().end_look(found),
-            Err(source) => return Err(StorageError::Folder { path: self.root.join(BLOBS), source }),
+            Err(error) => {
+                return Err(StorageError::Folder { path: self.root.join(BLOBS), reason: error.into() });
+            }
         }
         let victims = self.victims(&self.ledger(), 0);
         if let Some(victims) = victims {
@@ -181,16 +183,15 @@ impl Directory {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unwritable(&self, digest: &Digest, source: io::Error) -> StorageError {
-        let source = object_store::Error::Generic { store: "directory", source: source.into() };
-        StorageError::Write { digest: digest.clone(), place: self.root.display().to_string(), source }
+    fn unwritable(&self, digest: &Digest, error: io::Error) -> StorageError {
+        StorageError::Write { digest: digest.clone(), place: self.root.display().to_string(), reason: error.into() }
     }
 }
 
 /// Removes what dead processes were downloading. Blocks.
 pub(super) fn sweep(folder: &Path) -> Result<usize, StorageError> {
     let swept = fs::create_dir_all(folder).and_then(|()| spool::sweep(folder, SystemTime::now()));
-    swept.map_err(|source| StorageError::Folder { path: folder.to_owned(), source })
+    swept.map_err(|error| StorageError::Folder { path: folder.to_owned(), reason: error.into() })
 }
 
 /// Moves a spool to its place, so that it is there after a power failure too. What is there already is replaced.

@@ -1,6 +1,7 @@
 //! What goes wrong with a storage, in words that name it and the next step, and no secrets.
 
-use std::io;
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
@@ -17,48 +18,51 @@ pub enum StorageError {
         reason: String,
     },
     /// It cannot be used at all.
-    #[error("images cannot be kept in {place}: {source}; look whether it is there and may be read and written")]
+    #[error(
+        "images cannot be kept in {place}: {reason}; look whether it is there, and may be read and written with the credentials that \
+         this process has"
+    )]
     Open {
         /// Where.
         place: String,
         /// Why.
-        source: object_store::Error,
+        reason: Reason,
     },
     /// A folder that is needed cannot be used.
-    #[error("{path}: {source}; look whether it is there and may be written")]
+    #[error("{path}: {reason}; look whether it is there, may be written, and has room")]
     Folder {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: Reason,
     },
     /// Something cannot be read.
-    #[error("{digest} cannot be read from {place}: {source}")]
+    #[error("{digest} cannot be read from {place}: {reason}")]
     Read {
         /// What.
         digest: Digest,
         /// From where.
         place: String,
         /// Why.
-        source: object_store::Error,
+        reason: Reason,
     },
     /// What is there cannot be listed, or not be deleted.
-    #[error("{place}: {source}")]
+    #[error("{place}: {reason}")]
     Manage {
         /// Where.
         place: String,
         /// Why.
-        source: object_store::Error,
+        reason: Reason,
     },
     /// Something cannot be written.
-    #[error("{digest} cannot be kept in {place}: {source}")]
+    #[error("{digest} cannot be kept in {place}: {reason}")]
     Write {
         /// What.
         digest: Digest,
         /// Where.
         place: String,
         /// Why.
-        source: object_store::Error,
+        reason: Reason,
     },
     /// There is no room for it, and nothing that may be taken out.
     #[error(
@@ -99,4 +103,26 @@ pub enum StorageError {
         /// How large it is.
         size: usize,
     },
+}
+
+/// Why something went wrong: what was tried, and what stopped it in the end.
+#[derive(Debug)]
+pub struct Reason(Box<dyn Error + Send + Sync>);
+
+impl<E: Error + Send + Sync + 'static> From<E> for Reason {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tried = self.0.to_string();
+        let mut root: &dyn Error = &*self.0;
+        while let Some(source) = root.source() {
+            root = source;
+        }
+        let stopped = root.to_string();
+        if tried.contains(&stopped) { f.write_str(&tried) } else { write!(f, "{tried}: {stopped}") }
+    }
 }

@@ -58,7 +58,7 @@ impl Place {
 
     /// The client of a bucket, and where in it blobs are.
     pub(super) fn bucket(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), StorageError> {
-        let failed = |source| StorageError::Open { place: self.to_string(), source };
+        let failed = |error: object_store::Error| StorageError::Open { place: self.to_string(), reason: error.into() };
         let (store, root) = object_store::parse_url_opts(url, self.options.iter().cloned()).map_err(failed)?;
         Ok((store.into(), root))
     }

@@ -59,3 +59,38 @@ impl Drop for Held {
         self.taken();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http_body_util::BodyExt as _;
+
+    use super::super::{Activity, Protocol, TimeLimits};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_under_way_until_the_end_of_its_answer() {
+        let limit = Duration::from_secs(1);
+        let limits = TimeLimits { head: limit, idle: limit, write: limit };
+        let activity = Arc::new(Activity::new(Protocol::Http1, limits));
+        let state = || (activity.state().in_flight, activity.state().unsent);
+        let pieces = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
+        let mut body = Held::new(Body::from_stream(pieces), activity.begin());
+        assert_eq!(state(), (1, 0));
+        for _ in 0..2 {
+            assert!(body.frame().await.is_some());
+            assert_eq!(state(), (1, 1));
+        }
+        assert!(body.frame().await.is_none());
+        assert_eq!(state(), (1, 0));
+        drop(body);
+        assert_eq!(state(), (0, 0));
+        // A client that goes away in the middle.
+        let mut body = Held::new(Body::from("a"), activity.begin());
+        assert!(body.frame().await.is_some());
+        drop(body);
+        assert_eq!(state(), (0, 0));
+    }
+}

@@ -23,6 +23,7 @@ use crate::image::Image;
 use crate::registry::{DockerConfig, Keyring};
 use crate::store::documents::{self, Format, Item};
 use crate::store::home::{Home, HomeError, News, Stored};
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{Context, Invalid, Source};
 use crate::stream::{ImageStream, Key};
@@ -218,7 +219,7 @@ impl Files {
     ) -> Result<(ImageStream, Ledger), Invalid> {
         let context = Context {
             now: Timestamp::now(),
-            registry_host: None,
+            registry_host: &RegistryHost::Unknown,
             default_mode: self.default_mode,
             permits: &|_| true,
             source: &|_| Source::Unknown,
