@@ -67,7 +67,8 @@ fn broken(image: &Layered, asked: &Asked, count: usize) -> Reply {
     }
 }
 
-/// What a registry does with the layer, what the client is told, and how often the registry is asked.
+/// What a registry does with the layer, what the client is told (`|`: or; one who is quick sees the body break off, one who
+/// is not gets no body), and how often the registry is asked.
 struct Fault(&'static str, Script, &'static str, usize);
 
 const FAULTS: &[Fault] = &[
@@ -79,10 +80,10 @@ const FAULTS: &[Fault] = &[
     Fault("loop", |_, asked, _| Reply::redirect(&asked.path), "redirects more than 5 times", 6),
     Fault("short", |_, _, _| Reply::text("short"), "has 5 bytes, its manifest says 600000", 1),
     Fault("huge", |_, _, _| Reply::Huge(100 << 20), "has 104857600 bytes, its manifest says 600000", 1),
-    Fault("endless", |_, _, _| Reply::Endless, "the download of sha256:", 1),
+    Fault("endless", |_, _, _| Reply::Endless, "the download of sha256:|sends more for sha256:", 1),
     Fault("wrong", |_, _, _| wrong(), "what was downloaded as sha256:", 1),
-    Fault("cut", |image, asked, _| broken(image, asked, 0), "the download of sha256:", 5),
-    Fault("other-part", other_part, "the download of sha256:", 2),
+    Fault("cut", |image, asked, _| broken(image, asked, 0), "the download of sha256:|broke off its answer", 5),
+    Fault("other-part", other_part, "the download of sha256:|sends another part", 2),
 ];
 
 fn wrong() -> Reply {
@@ -107,7 +108,7 @@ async fn what_is_wrong_is_told_and_not_kept() {
         mirror.put(stream(&app(), &[("1", &[(&format!("{}/a", registry.host), &image.digest)])]));
         let got = soon(name, mirror.blob(&app(), &image.layer_digest)).await;
         let error = got.expect_err(name);
-        assert!(error.contains(told), "{name}: {error}");
+        assert!(told.split('|').any(|told| error.contains(told)), "{name}: {error}");
         mirror.idle().await;
         assert_eq!(layers(&registry, &image).len(), *count, "{name}");
         assert!(!mirror.is_kept(&image.layer_digest).await, "{name}");
@@ -140,18 +141,11 @@ async fn wrong_blob_never_arrives_whole_and_the_next_repository_is_asked_then() 
     let repositories = [&liar, &honest].map(|registry| format!("{}/a", registry.host));
     let items = [(repositories[0].as_str(), &image.digest), (repositories[1].as_str(), &image.digest)];
     mirror.put(stream(&app(), &[("1", &items)]));
-    for part in [Part::Whole, Part::Between(1000, 1999), Part::Last(1)] {
-        let gate_of_lies = mirror.content.blob(&app(), &image.layer_digest, part).await;
-        // The first ask reaches the liar; it is not asked again while there is another.
-        if part == Part::Whole {
-            let (came, end) = read(gate_of_lies.unwrap()).await;
-            assert!(end.unwrap_err().contains("what was downloaded as") && came < SIZE);
-            mirror.idle().await;
-            assert!(!mirror.is_kept(&image.layer_digest).await);
-        } else {
-            assert!(read(gate_of_lies.unwrap()).await.1.is_ok());
-        }
-    }
+    let wrong = mirror.blob(&app(), &image.layer_digest).await.unwrap_err();
+    assert!(wrong.contains("what was downloaded as"), "{wrong}");
+    mirror.idle().await;
+    assert!(!mirror.is_kept(&image.layer_digest).await);
+    // The liar is not asked again while there is another.
     assert_eq!(mirror.blob(&app(), &image.layer_digest).await.unwrap(), image.layer);
     assert_eq!((layers(&liar, &image).len(), layers(&honest, &image).len()), (1, 1));
 }
