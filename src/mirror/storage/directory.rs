@@ -67,31 +67,40 @@ impl Directory {
     /// Takes out what is not needed until there is room, and reserves it.
     fn make_room(&self, digest: &Digest, size: u64) -> Result<(), StorageError> {
         for _ in 0..TRIES {
-            let victims = {
+            let (shortage, candidates) = {
                 let mut ledger = self.ledger();
-                match self.victims(&ledger, size) {
-                    Some(victims) if victims.is_empty() => {
-                        ledger.reserve(digest, size, SystemTime::now());
-                        return Ok(());
-                    }
-                    Some(victims) => victims,
-                    None => break,
-                }
+                let Some(shortage) = self.budget.and_then(|budget| ledger.shortage(digest, size, budget)) else {
+                    ledger.reserve(digest, size, SystemTime::now());
+                    return Ok(());
+                };
+                (shortage, ledger.candidates())
             };
+            let Some(victims) = shortage.victims(candidates, |digest| self.is_held(digest)) else { break };
             self.evict(&victims);
         }
         let (place, budget) = (self.root.display().to_string(), self.budget.unwrap_or_default());
         Err(StorageError::Full { digest: digest.clone(), place, budget })
     }
 
-    fn victims(&self, ledger: &Ledger, room: u64) -> Option<Vec<(Digest, u64)>> {
-        let Some(budget) = self.budget else { return Some(Vec::new()) };
-        ledger.victims(room, budget, |digest| !self.evict_needed && self.needed.is_needed(digest))
+    /// Takes out what is too much, as far as that may be.
+    fn shrink(&self) {
+        let (shortage, candidates) = {
+            let ledger = self.ledger();
+            let Some(shortage) = self.budget.and_then(|budget| ledger.excess(budget)) else { return };
+            (shortage, ledger.candidates())
+        };
+        if let Some(victims) = shortage.victims(candidates, |digest| self.is_held(digest)) {
+            self.evict(&victims);
+        }
+    }
+
+    fn is_held(&self, digest: &Digest) -> bool {
+        !self.evict_needed && self.needed.is_needed(digest)
     }
 
     /// Takes these out, but for those that another replica used meanwhile.
-    fn evict(&self, victims: &[(Digest, u64)]) {
-        for (digest, size) in victims {
+    fn evict(&self, victims: &[Found]) {
+        for Found { digest, size, .. } in victims {
             let path = self.path(digest);
             let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
             let mut ledger = self.ledger();
@@ -126,9 +135,14 @@ impl Directory {
         used.is_known
     }
 
-    /// Its digest was found right.
+    /// Its digest was found right. It may be another replica's, and gone meanwhile.
     pub(super) fn checked(&self, digest: &Digest) {
-        self.ledger().checked(digest, SystemTime::now());
+        let mut ledger = self.ledger();
+        if let Ok(metadata) = fs::metadata(self.path(digest)) {
+            ledger.checked(digest, metadata.len(), SystemTime::now());
+        }
+        drop(ledger);
+        self.count();
     }
 
     /// It was deleted.
@@ -147,10 +161,7 @@ impl Directory {
                 return Err(StorageError::Folder { path: self.root.join(BLOBS), reason: error.into() });
             }
         }
-        let victims = self.victims(&self.ledger(), 0);
-        if let Some(victims) = victims {
-            self.evict(&victims);
-        }
+        self.shrink();
         self.count();
         Ok(())
     }
