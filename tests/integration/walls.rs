@@ -25,6 +25,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("registry/challenge", &[]),
     ("registry/manifest", &["image"]),
     ("registry/patience", &[]),
+    ("mirror/storage/layout", &["digest"]),
     ("mirror/storage/ledger", &["digest"]),
     ("digest", &[]),
     ("image", &[]),

@@ -11,7 +11,8 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tokio::task::spawn_blocking;
 
-use super::ledger::{Found, Ledger};
+use super::layout;
+use super::ledger::{Found, Ledger, Shortage};
 use super::spool::{self, Checked, SpoolFile};
 use super::{BLOBS, Needed, Place, SPOOLS, StorageError};
 use crate::digest::Digest;
@@ -75,7 +76,7 @@ impl Directory {
                 };
                 (shortage, ledger.candidates())
             };
-            let Some(victims) = shortage.victims(candidates, |digest| self.is_held(digest)) else { break };
+            let Some(victims) = self.victims(shortage, candidates) else { break };
             self.evict(&victims);
         }
         let (place, budget) = (self.root.display().to_string(), self.budget.unwrap_or_default());
@@ -89,13 +90,13 @@ impl Directory {
             let Some(shortage) = self.budget.and_then(|budget| ledger.excess(budget)) else { return };
             (shortage, ledger.candidates())
         };
-        if let Some(victims) = shortage.victims(candidates, |digest| self.is_held(digest)) {
+        if let Some(victims) = self.victims(shortage, candidates) {
             self.evict(&victims);
         }
     }
 
-    fn is_held(&self, digest: &Digest) -> bool {
-        !self.evict_needed && self.needed.is_needed(digest)
+    fn victims(&self, shortage: Shortage, candidates: Vec<Found>) -> Option<Vec<Found>> {
+        shortage.victims(candidates, |digest| self.needed.is_needed(digest), self.evict_needed)
     }
 
     /// Takes these out, but for those that another replica used meanwhile.
@@ -169,18 +170,33 @@ impl Directory {
     /// Everything that is there.
     fn found(&self) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
-        for algorithm in folders(&self.root.join(BLOBS))? {
-            for folder in folders(&algorithm)? {
+        for folder in folders(&self.root.join(BLOBS))? {
+            for folder in folders(&folder)? {
                 for entry in fs::read_dir(folder)? {
-                    found.extend(found_in(&algorithm, &entry?)?);
+                    found.extend(self.found_in(&entry?)?);
                 }
             }
         }
         Ok(found)
     }
 
+    /// What a file is, if it is something that is kept. One that has just gone is not.
+    fn found_in(&self, entry: &fs::DirEntry) -> io::Result<Option<Found>> {
+        let path = entry.path();
+        let parts = path.strip_prefix(self.root.join(BLOBS)).ok().and_then(Path::to_str).map(|path| path.split('/'));
+        let Some(digest) = parts.and_then(layout::digest) else { return Ok(None) };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                Ok(Some(Found { digest, size: metadata.len(), used: metadata.modified()? }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
-        super::parts(digest).iter().fold(self.root.join(BLOBS), |path, part| path.join(part))
+        layout::parts(digest).iter().fold(self.root.join(BLOBS), |path, part| path.join(part))
     }
 
     fn count(&self) {
@@ -225,21 +241,4 @@ fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(folders)
-}
-
-/// What a file is, if it is something that is kept. One that has just gone is not.
-fn found_in(algorithm: &Path, entry: &fs::DirEntry) -> io::Result<Option<Found>> {
-    let name = entry.file_name();
-    let (Some(algorithm), Some(hex)) = (algorithm.file_name().and_then(|name| name.to_str()), name.to_str()) else {
-        return Ok(None);
-    };
-    let Ok(digest) = format!("{algorithm}:{hex}").parse() else { return Ok(None) };
-    match entry.metadata() {
-        Ok(metadata) if metadata.is_file() => {
-            Ok(Some(Found { digest, size: metadata.len(), used: metadata.modified()? }))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

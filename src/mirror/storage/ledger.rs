@@ -68,12 +68,29 @@ impl Shortage {
         (wanted > budget).then(|| Self { must: over(budget), enough: over(budget - budget / SLACK) })
     }
 
-    /// What is to be taken out of these, least recently used first. `None` if what may be is not enough.
-    pub(super) fn victims(self, mut candidates: Vec<Found>, is_needed: impl Fn(&Digest) -> bool) -> Option<Vec<Found>> {
+    /// What is to be taken out of these, least recently used first. What is needed only goes if it may, and if there is no
+    /// other room. `None` if what may go is not enough.
+    pub(super) fn victims(
+        self,
+        mut candidates: Vec<Found>,
+        is_needed: impl Fn(&Digest) -> bool,
+        may_take_needed: bool,
+    ) -> Option<Vec<Found>> {
         candidates.sort_unstable_by(|one, other| (one.used, &one.digest).cmp(&(other.used, &other.digest)));
-        let (mut victims, mut freed) = (Vec::new(), 0_u64);
-        for candidate in candidates.into_iter().filter(|candidate| !is_needed(&candidate.digest)) {
+        let (mut victims, mut needed, mut freed) = (Vec::new(), Vec::new(), 0_u64);
+        for candidate in candidates {
             if freed >= self.enough {
+                break;
+            }
+            if is_needed(&candidate.digest) {
+                needed.push(candidate);
+            } else {
+                freed += candidate.size;
+                victims.push(candidate);
+            }
+        }
+        for candidate in needed.into_iter().filter(|_| may_take_needed) {
+            if freed >= self.must {
                 break;
             }
             freed += candidate.size;

@@ -30,7 +30,7 @@ fn found(name: &str, size: u64, seconds: u64) -> Found {
 /// What goes for something new.
 fn victims(ledger: &Ledger, room: u64, budget: u64, is_needed: impl Fn(&Digest) -> bool) -> Option<Vec<Digest>> {
     let Some(shortage) = ledger.shortage(&digest("what is to come"), room, budget) else { return Some(Vec::new()) };
-    let victims = shortage.victims(ledger.candidates(), is_needed)?;
+    let victims = shortage.victims(ledger.candidates(), is_needed, false)?;
     Some(victims.into_iter().map(|victim| victim.digest).collect())
 }
 
@@ -146,4 +146,18 @@ fn what_is_replaced_takes_no_further_room() {
     assert_eq!(ledger.shortage(&digest("a"), 10, 30), None);
     assert!(ledger.shortage(&digest("a"), 11, 30).is_some());
     assert_eq!((ledger.excess(30), ledger.excess(29)), (None, Some(Shortage { must: 1, enough: 2 })));
+}
+
+#[rstest]
+#[case::what_nobody_needs_first(10, "a b", "c")]
+#[case::then_what_is_needed(20, "a b", "c a")]
+#[case::only_as_much_as_must_be(10, "a b c", "a")]
+#[case::all(30, "b", "a c b")]
+fn what_is_needed_goes_last_if_it_may(#[case] room: u64, #[case] needed: &str, #[case] expected: &str) {
+    let ledger = ledger(&["a", "b", "c"]);
+    let needed: Vec<_> = needed.split(' ').map(digest).collect();
+    let shortage = ledger.shortage(&digest("new"), room, 30).unwrap();
+    let victims = shortage.victims(ledger.candidates(), |digest| needed.contains(digest), true).unwrap();
+    let expected: Vec<_> = expected.split(' ').map(digest).collect();
+    assert_eq!(victims.into_iter().map(|victim| victim.digest).collect::<Vec<_>>(), expected);
 }
