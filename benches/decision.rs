@@ -8,6 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pinstream::admission::decide::{Part, Question, Write, decide};
 use pinstream::admission::review;
 use pinstream::index::{IndexedStream, Snapshot};
+use pinstream::stream::places::Places;
 use pinstream::workload::{Kinds, Workload};
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ fn snapshot() -> Snapshot {
         let stream = serde_json::from_value(json!({
             "metadata": {"name": format!("application-{number}"), "namespace": format!("team-{}", number % 100)},
             "spec": {"lookupPolicy": {"local": true}}, "status": {"tags": tags}}));
-        Arc::new(IndexedStream::new(&stream.expect("a stream"), None))
+        Arc::new(IndexedStream::new(&stream.expect("a stream"), &Places::default()))
     };
     Snapshot::new((0..STREAMS).map(stream))
 }
@@ -82,7 +83,7 @@ fn changes(criterion: &mut Criterion) {
     let mut snapshot = snapshot();
     let stream =
         json!({"metadata": {"name": "application-42", "namespace": "team-42"}, "spec": {"tags": [{"name": "x"}]}});
-    let stream = Arc::new(IndexedStream::new(&serde_json::from_value(stream).expect("a stream"), None));
+    let stream = Arc::new(IndexedStream::new(&serde_json::from_value(stream).expect("a stream"), &Places::default()));
     let mut published = snapshot.clone();
     criterion.bench_function("publish_one_change", |bencher| {
         bencher.iter(|| {

@@ -55,7 +55,8 @@ async fn constant(folder: &Path) -> Result<(), Error> {
     let answer = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","allowed":true}}"#;
     let handler = async move |_: Bytes| ([(header::CONTENT_TYPE, "application/json")], answer);
     let limit = Duration::from_secs(10);
-    let limits = Limits { handshake: limit, head: limit, idle: limit * 12, drain: limit, connections: 1000 };
+    let limits =
+        Limits { handshake: limit, head: limit, idle: limit * 12, write: limit, drain: limit, connections: 1000 };
     let router = Router::new().route("/mutate", post(handler));
     let (_phase, phases) = watch::channel(Phase::Serving);
     Listener::tls(socket, tls_config(certificate)?, router, limits, Metrics::new()?.server).run(phases).await;

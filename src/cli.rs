@@ -2,6 +2,7 @@
 
 mod age;
 mod backend;
+mod certificate;
 mod certs;
 mod completion;
 mod controller;
@@ -16,12 +17,14 @@ mod history;
 mod image_tag;
 mod import_image;
 mod imports;
+mod lifecycle;
 mod man;
 mod name;
 mod output;
 mod policy;
 mod process;
 mod program;
+mod pulling;
 mod registry;
 mod resolve;
 mod resource;
@@ -57,7 +60,7 @@ enum Command {
     Serve(Box<serve::Serve>),
     Webhook(Box<webhook::Webhook>),
     Controller(Box<controller::Controller>),
-    Registry(registry::Registry),
+    Registry(Box<registry::Registry>),
     Certs(certs::Certs),
     Crd(crd::Crd),
     Create(create::Create),
@@ -82,7 +85,11 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it, with what to do about it where that is known.
     pub fn run(self) -> anyhow::Result<()> {
-        let is_server = matches!(self.command, Command::Serve(_) | Command::Webhook(_) | Command::Controller(_));
+        let is_server = match &self.command {
+            Command::Serve(_) | Command::Webhook(_) | Command::Controller(_) => true,
+            Command::Registry(registry) => registry.is_server(),
+            _ => false,
+        };
         crate::logging::start(&self.logging, if is_server { "info" } else { "warn" })?;
         match self.command {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),

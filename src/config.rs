@@ -2,6 +2,7 @@
 
 mod import;
 mod parse;
+mod registry;
 mod server;
 mod storage;
 
@@ -12,11 +13,13 @@ use clap::{Args, ValueEnum};
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
+pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
 pub use storage::{KeepArgs, StorageArgs};
 
 use crate::controller::leader;
 use crate::store::kube::{Access, Preference};
+use crate::stream::places::{Cache, Places};
 use crate::workload::Kind;
 
 /// Where streams are, without a cluster.
@@ -73,6 +76,31 @@ pub struct RegistryHostArgs {
     pub registry_host: Option<String>,
 }
 
+/// Where images can be pulled from in place of their source.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streams")]
+pub struct CacheArgs {
+    /// A pull-through cache of others, from which tags with reference policy Local are pulled: SOURCE=TEMPLATE, such as
+    /// docker.io=harbor.example/hub or '*=cache.example/{registry}/{repository}'. Repeatable; the first that has an image's
+    /// source counts, and goes before the registry host
+    #[arg(
+        long = "pull-through-cache",
+        value_name = "SOURCE=TEMPLATE",
+        env = "PINSTREAM_PULL_THROUGH_CACHES",
+        value_delimiter = ',',
+        value_parser = Cache::parse
+    )]
+    caches: Vec<Cache>,
+}
+
+impl CacheArgs {
+    /// Where images are pulled from.
+    #[must_use]
+    pub fn places(&self, host: &RegistryHostArgs) -> Places {
+        Places { registry_host: host.registry_host.clone(), caches: self.caches.clone() }
+    }
+}
+
 /// What is resolved, and to what.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Streams")]
@@ -81,10 +109,22 @@ pub struct ResolveArgs {
     #[command(flatten)]
     pub host: RegistryHostArgs,
 
+    /// Where they can be pulled from instead.
+    #[command(flatten)]
+    pub caches: CacheArgs,
+
     /// A further kind to resolve images in: GROUP/KIND=POINTER with a JSON pointer to its pod template, such as
     /// argoproj.io/Rollout=/spec/template, or PodTemplate or DeploymentConfig. Repeatable
     #[arg(long = "kind", value_name = "KIND", env = "PINSTREAM_KINDS", value_delimiter = ',', value_parser = Kind::parse)]
     pub kinds: Vec<Kind>,
+}
+
+impl ResolveArgs {
+    /// Where images are pulled from.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        self.caches.places(&self.host)
+    }
 }
 
 /// Which of several controllers works.

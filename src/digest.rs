@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 
 /// A digest, as OCI has it. Nothing but letters, digits and one colon is in it, so it can be part of a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(String);
+pub struct Digest(Box<str>);
 
 /// What is no digest that can be checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,7 @@ impl FromStr for Digest {
         let algorithm = algorithm(name).ok_or_else(|| DigestError::Algorithm(name.to_owned()))?;
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if hex.len() == algorithm.1.output_len() * 2 && hex.bytes().all(is_hex) {
-            Ok(Self(written.to_owned()))
+            Ok(Self(written.into()))
         } else {
             Err(DigestError::Malformed(written.to_owned()))
         }
@@ -131,7 +131,7 @@ impl Hasher {
         for byte in self.context.finish().as_ref() {
             text.extend([digit(byte >> 4), digit(byte & 15)]);
         }
-        Digest(text)
+        Digest(text.into())
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::stream::ImageStream;
+use crate::stream::places::Places;
 use crate::stream::pullspec::{self, Admitted};
 
 /// All streams of all namespaces at one moment.
@@ -156,22 +157,20 @@ impl Snapshot {
 }
 
 impl IndexedStream {
-    /// Reduces a stream. A stream without a namespace is in `default`. `registry_host` is the host that
-    /// serves the streams' images, if one does.
+    /// Reduces a stream, whose images can be pulled from these places. A stream without a namespace is in `default`.
     #[must_use]
-    pub fn new(stream: &ImageStream, registry_host: Option<&str>) -> Self {
-        let repository = pullspec::repository(stream, registry_host);
+    pub fn new(stream: &ImageStream, places: &Places) -> Self {
         let mut names: Vec<&str> = stream.spec.tags.iter().map(|tag| tag.name.as_str()).collect();
         names.extend(stream.status.tags.iter().map(|events| events.tag.as_str()));
         names.sort_unstable();
         names.dedup();
-        let tag = |name: &str| IndexedTag { name: name.into(), target: target(stream, repository.as_deref(), name) };
+        let tag = |name: &str| IndexedTag { name: name.into(), target: target(stream, places, name) };
         Self {
             namespace: stream.metadata.namespace.as_deref().unwrap_or("default").into(),
             name: stream.metadata.name.as_str().into(),
             local: stream.spec.lookup_policy.local,
             tags: names.into_iter().map(tag).collect(),
-            repository: repository.map(Into::into),
+            repository: places.repository(stream).map(Into::into),
         }
     }
 
@@ -207,10 +206,10 @@ impl IndexedStream {
     }
 }
 
-fn target(stream: &ImageStream, repository: Option<&str>, tag: &str) -> Target {
+fn target(stream: &ImageStream, places: &Places, tag: &str) -> Target {
     let events = stream.status.tag(tag);
     let newest = events.and_then(|events| events.items.first());
-    match pullspec::admitted(stream, repository, tag) {
+    match pullspec::admitted(stream, places, tag) {
         Admitted::Pinned(image) => {
             let stale = events.and_then(|events| events.failure()).map(|failure| {
                 let image_created = newest.and_then(|event| event.created);
@@ -242,7 +241,7 @@ mod tests {
                 {"tag": "stale", "items": [item], "conditions": [
                     {"type": "ImportSuccess", "status": "False", "reason": "NotFound"}]}]}}))
         .unwrap();
-        IndexedStream::new(&stream, None)
+        IndexedStream::new(&stream, &Places::default())
     }
 
     #[test]
@@ -263,7 +262,7 @@ mod tests {
     fn named(namespace: &str, name: &str, tags: usize) -> Arc<IndexedStream> {
         let tags: Vec<_> = (0..tags).map(|tag| json!({"name": tag.to_string()})).collect();
         let stream = json!({"metadata": {"namespace": namespace, "name": name}, "spec": {"tags": tags}});
-        Arc::new(IndexedStream::new(&serde_json::from_value(stream).unwrap(), None))
+        Arc::new(IndexedStream::new(&serde_json::from_value(stream).unwrap(), &Places::default()))
     }
 
     #[test]

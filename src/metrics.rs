@@ -2,7 +2,9 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
+mod pull;
 mod storage;
+mod upstream;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +21,9 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use pull::PullMetrics;
 pub use storage::StorageMetrics;
+pub use upstream::UpstreamMetrics;
 
 use crate::admission::decide::Outcome;
 
@@ -60,8 +64,12 @@ pub struct Metrics {
     pub import: ImportMetrics,
     /// The server's own.
     pub server: ServerMetrics,
+    /// The pull-through registry's own, its HTTP side.
+    pub pull: PullMetrics,
     /// The storage's own.
     pub storage: StorageMetrics,
+    /// Where what is pulled comes from.
+    pub upstream: UpstreamMetrics,
 }
 
 /// What the importer counts.
@@ -243,15 +251,19 @@ impl Metrics {
             )?,
             import: ImportMetrics::new(all)?,
             storage: StorageMetrics::new(all)?,
+            upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {
-                connections: integer("pinstream_connections", "Webhook connections that are open.")?,
+                connections: integer(
+                    "pinstream_connections",
+                    "Connections of the webhook and the pull-through registry that are open.",
+                )?,
                 connections_refused: counter(
                     "pinstream_connections_refused_total",
-                    "Webhook connections closed at once because there were too many.",
+                    "Connections closed at once because there were too many.",
                 )?,
                 handshake_failures: counter(
                     "pinstream_tls_handshake_failures_total",
-                    "Webhook connections whose TLS handshake failed or took too long.",
+                    "Connections whose TLS handshake failed or took too long.",
                 )?,
                 certificate_expiry: gauge(
                     "pinstream_tls_certificate_expiry_timestamp_seconds",
@@ -263,6 +275,7 @@ impl Metrics {
                     &["result"],
                 )?,
             },
+            pull: PullMetrics::new(all)?,
             registry,
         };
         for state in ["pending", "failed", "scheduled", "imported"] {

@@ -3,6 +3,10 @@
 //! What a stream's history names can be pulled, and nothing else. What is not there yet is fetched from where the stream
 //! says the image came from, checked, and kept. Tags come from the streams, not from what is kept.
 
+pub mod access;
+pub mod catalogue;
+pub mod content;
+pub mod handler;
 pub mod storage;
 
 use std::future::Future;

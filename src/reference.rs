@@ -1,10 +1,14 @@
 //! An image reference exactly as it was written: parse, parts, print.
 //!
-//! Nothing is normalised: `app:prod` and `docker.io/library/app:prod` stay different. Must not know
+//! Nothing is normalised unasked: `app:prod` and `docker.io/library/app:prod` stay different. Must not know
 //! what a stream or a workload is.
 
 use std::fmt;
 
+/// The registry that Docker means by none.
+pub const HUB: &str = "docker.io";
+/// Where Docker Hub is asked.
+pub const HUB_HOST: &str = "registry-1.docker.io";
 /// The most bytes a name (all before tag and digest) may have.
 const NAME_MAX: usize = 255;
 /// The most bytes a tag may have.
@@ -105,6 +109,23 @@ impl<'a> Reference<'a> {
         self.registry.is_none() && self.namespace.is_none()
     }
 
+    /// Registry and repository, with what Docker fills in: `mysql` is `library/mysql` of `docker.io`.
+    ///
+    /// `None` if the string is only a registry.
+    #[must_use]
+    pub fn with_defaults(&self) -> Option<(String, String)> {
+        if self.name.is_empty() {
+            return None;
+        }
+        let registry = self.registry.map_or_else(|| HUB.to_owned(), registry_name);
+        let repository = match self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None if registry == HUB => format!("library/{}", self.name),
+            None => self.name.to_owned(),
+        };
+        Some((registry, repository))
+    }
+
     /// The same repository at a digest, without a tag: what a pinned slot says.
     ///
     /// `None` if the string is only a registry, or `digest` is no digest.
@@ -124,6 +145,19 @@ impl<'a> Reference<'a> {
         }
         Some(Reference { tag: Some(tag), digest: None, ..*self }.to_string())
     }
+}
+
+/// A registry in lower case, Docker Hub by its one name.
+#[must_use]
+pub fn registry_name(registry: &str) -> String {
+    let registry = registry.to_ascii_lowercase();
+    if is_hub(registry.strip_suffix(":443").unwrap_or(&registry)) { HUB.to_owned() } else { registry }
+}
+
+/// One of the names of Docker Hub.
+#[must_use]
+pub fn is_hub(host: &str) -> bool {
+    matches!(host, HUB | "index.docker.io" | HUB_HOST)
 }
 
 impl fmt::Display for Reference<'_> {
@@ -163,7 +197,7 @@ fn is_path(path: &str) -> bool {
 }
 
 /// Lower-case letters and digits, with single `.`, one or two `_`, or any number of `-` between them.
-fn is_component(component: &str) -> bool {
+pub(crate) fn is_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
@@ -187,7 +221,7 @@ fn is_domain(domain: &str) -> bool {
         && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn is_tag(tag: &str) -> bool {
+pub(crate) fn is_tag(tag: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     tag.len() <= TAG_MAX
         && tag.bytes().next().is_some_and(is_word)

@@ -10,12 +10,13 @@ mod challenge;
 mod client;
 mod connection;
 mod docker;
+mod download;
 mod failure;
-mod flights;
+pub(crate) mod flights;
 mod helper;
 mod keyring;
 mod limits;
-mod manifest;
+pub mod manifest;
 mod patience;
 mod tokens;
 mod transport;
@@ -27,6 +28,7 @@ pub use address::{Address, Registries};
 pub use client::Client;
 pub use connection::SetupError;
 pub use docker::{DockerConfig, DockerConfigError};
+pub use download::Download;
 pub use keyring::{Credential, Keyring, KeyringError};
 
 use crate::image::Image;
@@ -46,7 +48,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a registry may be silent.
     pub silence_timeout: Duration,
-    /// How long registries may take over all of one image. Waiting for one's turn is not counted.
+    /// How long registries may take over all of one image. Waiting for one's turn is not counted, nor are downloads of
+    /// layers, which have a least speed instead.
     pub total_timeout: Duration,
     /// The wait before a request is sent again that failed for a reason that passes, shortened by chance by up to a half.
     /// The next is twice as long.

@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod outcome;
+pub mod places;
 pub mod plan;
 pub mod pullspec;
 pub mod types;

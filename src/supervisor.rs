@@ -1,6 +1,6 @@
 //! The tasks of the process: each has a name, and one that ends before its time is noticed.
 //!
-//! The only place that starts tasks, beside listeners, which own their connections.
+//! The only place that starts tasks, beside listeners, which own their connections, and the fetcher of blobs.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -5,6 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use pinstream::index::IndexedStream;
 use pinstream::store::documents::{self, Format, Item};
 use pinstream::stream::ImageStream;
+use pinstream::stream::places::Places;
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, text)) = input.split_first() else { return };
@@ -15,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
         let written = serde_json::to_string(&*stream).expect("a stream has a JSON form");
         let again: ImageStream = serde_json::from_str(&written).expect("what was written can be read");
         assert_eq!(serde_json::to_string(&again).expect("a stream has a JSON form"), written);
-        let _ = IndexedStream::new(&stream, Some("r.io"));
+        let _ = IndexedStream::new(&stream, &Places::at_host(Some("r.io")));
     });
     if let Err(error) = result {
         // YAML lets a line end in a carriage return alone.

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use libfuzzer_sys::fuzz_target;
 use pinstream::admission::review;
 use pinstream::index::{IndexedStream, Snapshot};
+use pinstream::stream::places::Places;
 use pinstream::workload::{Kind, Kinds};
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
             "status": {"dockerImageRepository": repository, "tags": [
                 {"tag": "latest", "items": [{"dockerImageReference": "quay.io/k/k", "image": digest}]}]}});
         let stream = serde_json::from_value(stream).expect("a stream");
-        Arc::new(IndexedStream::new(&stream, None))
+        Arc::new(IndexedStream::new(&stream, &Places::default()))
     };
     Snapshot::new([stream("tools", ""), stream("keycloak", "r.io/demo/keycloak"), stream("a", "tools")])
 });

@@ -128,6 +128,7 @@ mod tests {
 
     use super::*;
     use crate::index::IndexedStream;
+    use crate::stream::places::Places;
 
     const DIGEST: &str = "sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
 
@@ -136,7 +137,7 @@ mod tests {
             "spec": {"lookupPolicy": {"local": true}},
             "status": {"tags": [{"tag": "1", "items": [{"dockerImageReference": "q.io/a/b", "image": DIGEST}]}]}}))
         .unwrap();
-        Snapshot::new([Arc::new(IndexedStream::new(&stream, None))])
+        Snapshot::new([Arc::new(IndexedStream::new(&stream, &Places::default()))])
     }
 
     fn pod_review() -> Value {

@@ -18,6 +18,7 @@ use super::review::{Asked, Cause, Details, NoReview, Opened, Refusal, Response};
 use crate::crd::GROUP;
 use crate::reference::Reference;
 use crate::stream::ImageStream;
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::{ImportMode, KIND, SpecTag};
 use crate::stream::write::{self, Context, FieldError, Invalid, Read, Source};
 
@@ -145,7 +146,7 @@ pub fn decide(namespace: &str, object: Value, old: Option<Value>, rules: &Rules<
     let context = Context {
         // Only the status has times.
         now: Timestamp::UNIX_EPOCH,
-        registry_host: None,
+        registry_host: &RegistryHost::Unknown,
         default_mode: rules.default_mode,
         permits: rules.permits,
         source: &|_| Source::Unknown,

@@ -21,6 +21,7 @@ use crate::registry::{Address, Registries};
 use crate::store::home::{Catalogue, Home as _, HomeError, Stored};
 use crate::store::kube::{ClusterHome, Resource};
 use crate::stream::history::observed;
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{self, Context};
 use crate::stream::{ImageStream, Key, plan};
@@ -172,9 +173,18 @@ pub(super) trait Backend {
         let permits = |reference: &Reference<'_>| {
             Address::of(&reference.to_string()).is_ok_and(|address| common.registries.permit(&address.registry))
         };
+        // Who serves the streams is told to servers, not to commands: what a server wrote stays.
+        let is_served = |stream: &ImageStream| {
+            let written = &stream.status.docker_image_repository;
+            !written.is_empty() && *written != stream.spec.docker_image_repository
+        };
+        let registry_host = match before {
+            Some(before) if is_served(&before.stream) => RegistryHost::Unknown,
+            _ => RegistryHost::Nowhere,
+        };
         let context = Context {
             now: Timestamp::now(),
-            registry_host: None,
+            registry_host: &registry_host,
             default_mode: common.default_mode,
             permits: &permits,
             source: &|key| others.source(key),

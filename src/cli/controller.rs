@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::sync::watch;
 
-use super::process::{Signals, bind, early, endless};
+use super::lifecycle::{self, Signals, bind, early, endless};
 use crate::config::{ImportArgs, LeaderArgs, RegistryArgs, RegistryHostArgs, Source, SourceArgs};
 use crate::controller::leader::Candidate;
 use crate::controller::work::Work;
@@ -47,10 +47,7 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(self.work());
-        runtime.shutdown_background();
-        result
+        lifecycle::run(self.work())
     }
 
     async fn work(self) -> anyhow::Result<()> {

@@ -142,7 +142,8 @@ pub(super) async fn tag<B: Backend>(
     let known = backend.home().image(&event.image).await?;
     let known = known.map(|image| image_tag::image(stream, &name.tag, event, image));
     let pull_spec = image_tag::pull_spec(stream, &name.tag, event);
-    let shown = image::Shown { title, digest: &event.image, pull_spec: &pull_spec, image: known.as_ref() };
+    let not_local = image_tag::not_local(stream, &name.tag);
+    let shown = image::Shown { title, digest: &event.image, pull_spec: &pull_spec, not_local, image: known.as_ref() };
     Ok((image::text(&shown, Timestamp::now()), known.is_some()))
 }
 

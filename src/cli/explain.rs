@@ -18,7 +18,7 @@ use super::backend::{self, Backend, Miss, Opening, Verb};
 use super::stdout::print;
 use super::target::Target;
 use crate::admission::decide::{self, Part, Question, Write};
-use crate::config::RegistryHostArgs;
+use crate::config::{CacheArgs, RegistryHostArgs};
 use crate::index::{IndexedStream, Snapshot};
 use crate::store::edit::yaml;
 use crate::store::home::Catalogue as _;
@@ -52,6 +52,9 @@ pub(super) struct Explain {
     host: RegistryHostArgs,
 
     #[command(flatten)]
+    caches: CacheArgs,
+
+    #[command(flatten)]
     target: Target,
 }
 
@@ -82,8 +85,8 @@ impl Explain {
     }
 
     fn images(&self, workload: &Workload<'_>, kind: &Kind, namespace: &str, streams: &[ImageStream]) -> Vec<Facts> {
-        let registry_host = self.host.registry_host.as_deref();
-        let snapshot = Snapshot::new(streams.iter().map(|stream| Arc::new(IndexedStream::new(stream, registry_host))));
+        let places = self.caches.places(&self.host);
+        let snapshot = Snapshot::new(streams.iter().map(|stream| Arc::new(IndexedStream::new(stream, &places))));
         let question = Question { write: Write::Create, part: Part::Whole, namespace, kind, object: workload };
         let decision = decide::decide(&question, &snapshot);
         decision.slots.iter().map(|decided| facts::facts(decided, namespace, streams)).collect()

@@ -7,7 +7,7 @@ use super::name::TagName;
 use super::output;
 use crate::image::Image;
 use crate::stream::history::tag_names;
-use crate::stream::types::{TagEvent, TagEvents};
+use crate::stream::types::{ReferencePolicyType, SpecTag, TagEvent, TagEvents};
 use crate::stream::{ImageStream, pullspec};
 
 /// The entries of a tag's history, at least one, or why there is none.
@@ -60,6 +60,13 @@ fn no_tag(stream: &ImageStream, name: &TagName) -> String {
 pub(super) fn pull_spec(stream: &ImageStream, tag: &str, event: &TagEvent) -> String {
     let repository = pullspec::repository(stream, None);
     pullspec::of_event(stream.spec.tag(tag), repository.as_deref(), event).into_owned()
+}
+
+/// Why a tag with reference policy `Local` is pulled from its source all the same, if it is.
+pub(super) fn not_local(stream: &ImageStream, tag: &str) -> Option<&'static str> {
+    let is_local = |tag: &SpecTag| tag.reference_policy.kind == ReferencePolicyType::Local;
+    let falls_back = stream.spec.tag(tag).is_some_and(is_local) && pullspec::repository(stream, None).is_none();
+    falls_back.then_some("pulled from the source, or a pull-through cache of it: no registry host is set")
 }
 
 /// The image of a tag as the tag shows it: under the tag's pull spec, the tag's annotations over its own.

@@ -102,11 +102,11 @@ impl Job {
         let own = backend.common().namespace.as_str();
         let namespaces = self.inputs.iter().flat_map(|input| input.manifest.namespaces(&self.kinds));
         let namespaces: BTreeSet<&str> = namespaces.map(|namespace| namespace.unwrap_or(own)).collect();
-        let registry_host = self.resolve.by.host.registry_host.as_deref();
+        let places = self.resolve.by.places();
         let mut streams = Vec::new();
         for namespace in namespaces {
             let listed = backend.home().list(Some(namespace)).await?;
-            streams.extend(listed.iter().map(|stored| Arc::new(IndexedStream::new(&stored.stream, registry_host))));
+            streams.extend(listed.iter().map(|stored| Arc::new(IndexedStream::new(&stored.stream, &places))));
         }
         Ok(Snapshot::new(streams))
     }

@@ -6,9 +6,13 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::process::{Import, Process, Serving};
+use super::lifecycle;
+use super::process::{Process, Serving};
+use super::pulling::Pulling;
 use crate::admission::handler;
-use crate::config::{DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalServerArgs, ResolveArgs, Source};
+use crate::config::{
+    DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, ResolveArgs, Source,
+};
 use crate::store::kube::Access;
 
 /// Run the admission webhook over a directory of image streams, without a cluster
@@ -22,6 +26,7 @@ use crate::store::kube::Access;
   pinstream serve --streams DIR --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   pinstream serve --streams DIR --import-interval 5m --registry-ca registry.example:5000=ca.pem
   pinstream serve --streams DIR --no-import
+  pinstream serve --streams DIR --registry-listen 0.0.0.0:5000 --registry-host registry.example:5000
   pinstream serve --streams DIR --kind argoproj.io/Rollout=/spec/template --log-format json")]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -30,6 +35,8 @@ pub(super) struct Serve {
     resolve: ResolveArgs,
     #[command(flatten)]
     import: DirectoryImportArgs,
+    #[command(flatten)]
+    registry: LocalRegistryArgs,
     #[command(flatten)]
     server: LocalServerArgs,
     #[command(flatten)]
@@ -41,12 +48,14 @@ impl Serve {
     pub(super) fn run(self, for_people: bool) -> anyhow::Result<()> {
         let directory = self.directory.streams.clone();
         let registry_host = self.resolve.host.registry_host.clone();
-        let import = if self.import.no_import {
-            None
-        } else {
-            let (settings, registry) = (self.import.import.settings(registry_host), self.import.registry.settings()?);
-            Some(Import { settings, registry })
+        let pulling = match self.registry.registry_listen {
+            Some(address) => {
+                let (storage, host) = (self.registry.keep.place()?, registry_host.clone());
+                Some((address, Pulling { storage, pull: self.registry.pull, host, is_secure: true }))
+            }
+            None => None,
         };
+        let import = (!self.import.no_import).then(|| self.import.import.settings(registry_host));
         let process = Process {
             listen: self.server.listen,
             admin_listen: self.server.admin_listen,
@@ -54,17 +63,19 @@ impl Serve {
             source: Source::Directory(self.directory.streams),
             access: Access::default(),
             import,
+            remote: self.import.registry.settings()?,
+            pulling,
             resolve: self.resolve,
             writes: self.import.writes(),
             limits: self.limits,
         };
-        process.run(|serving| {
+        lifecycle::run(process.serve(|serving| {
             if for_people {
                 // Nobody need read it.
                 let greeting = next_steps(serving, &directory);
                 let _ = std::io::stdout().write_all(greeting.as_bytes()).and_then(|()| std::io::stdout().flush());
             }
-        })
+        }))
     }
 }
 
@@ -72,14 +83,15 @@ impl Serve {
 const EXAMPLE: &str = "examples/reviews/deployment.json";
 
 fn next_steps(serving: &Serving, directory: &Path) -> String {
-    let Serving { webhook, admin, ca, streams } = serving;
+    let Serving { webhook, registry, admin, ca, streams } = serving;
     let mut text = format!(
         "\nPinstream serves the image streams of {} ({streams} now).\n\n  \
          webhook  https://{webhook}{path}\n  \
-         health   http://{admin}/readyz?verbose\n  \
+         {registry}health   http://{admin}/readyz?verbose\n  \
          metrics  http://{admin}/metrics\n",
         directory.display(),
         path = handler::PATH,
+        registry = registry.map(|registry| format!("registry https://{registry}/v2/\n  ")).unwrap_or_default(),
     );
     if let (Some(ca), true) = (ca, Path::new(EXAMPLE).exists()) {
         let _ = write!(

@@ -3,14 +3,17 @@
 mod destination;
 pub(super) mod source;
 
+use std::cell::Cell;
+
 use clap::Args;
 
 use self::destination::Destination;
 use self::source::{Source, SourceKind};
 use super::backend::{self, Backend, Miss, Verb};
 use super::edit::{put, stream_or_new};
+use super::image_tag;
 use super::imports::{self, ImportArgs};
-use super::policy::PolicyArgs;
+use super::policy::{Policy, PolicyArgs};
 use super::stdout;
 use super::target::Target;
 use crate::store::home::Home as _;
@@ -78,15 +81,20 @@ impl Tag {
         let (source, destinations) = self.parsed(&backend.common().namespace).map_err(anyhow::Error::msg)?;
         let source = self.meant(backend, source).await?;
         let common = backend.common();
+        // Where a new stream is served is not known before a server of its directory has seen it.
+        let mut seen = Vec::new();
         for destination in &destinations {
             let key = destination.key(&common.namespace);
+            let is_seen = Cell::new(!backend.writes_status());
             let tag = self.tag(&source, destination, &common.namespace);
             let with_tag = |before: Option<&ImageStream>| {
+                is_seen.set(is_seen.get() || before.is_some());
                 let mut stream = stream_or_new(before, &key);
                 put(&mut stream, tag.clone());
                 Ok(stream)
             };
             backend.change(&key, with_tag).await?;
+            seen.extend(is_seen.get().then_some(destination));
             stdout::line(&format!("{}{}.", self.message(&source, destination), common.dry_run.suffix()))?;
         }
         let mut failures = Vec::new();
@@ -94,7 +102,24 @@ impl Tag {
             let key = destination.key(&common.namespace);
             failures.extend(imports::wait(backend, &key, std::slice::from_ref(&destination.name.tag)).await?);
         }
+        self.tell_where_pulled(backend, &seen).await?;
         imports::report(&failures, destinations.first().map_or("", |destination| &destination.name.stream))
+    }
+
+    /// Tells whoever asked for reference policy `Local` if it has no effect. On a cluster the controller has written by
+    /// now whether it has.
+    async fn tell_where_pulled<B: Backend>(&self, backend: &B, destinations: &[&Destination]) -> anyhow::Result<()> {
+        if self.policy.reference_policy != Some(Policy::Local) || backend.pretends() {
+            return Ok(());
+        }
+        for destination in destinations {
+            let key = destination.key(&backend.common().namespace);
+            let Some(stored) = backend.home().read(&key).await? else { continue };
+            if let Some(why) = image_tag::not_local(&stored.stream, &destination.name.tag) {
+                eprintln!("tag {destination} is {why}; see the flag --registry-host of the servers");
+            }
+        }
+        Ok(())
     }
 
     /// SOURCE and each DEST, if the flags fit them.

@@ -2,8 +2,10 @@
 
 use clap::Args;
 
+use super::lifecycle;
 use super::process::Process;
 use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs, WriteArgs};
+use crate::registry;
 
 /// Run the admission webhook on a cluster
 ///
@@ -38,11 +40,13 @@ impl Webhook {
             certificate: self.server.certificate()?,
             access: self.source.access(),
             import: None,
+            remote: registry::Settings::default(),
+            pulling: None,
             source: self.source.source,
             resolve: self.resolve,
             writes: self.writes,
             limits: self.limits,
         };
-        process.run(|_| ())
+        lifecycle::run(process.serve(|_| ()))
     }
 }

@@ -78,7 +78,7 @@ impl ImportArgs {
             rules: Rules { interval: self.import_interval, scheduled_per_minute: self.scheduled_imports_per_minute },
             default_mode: self.mode.default_mode(),
             repository_tags_max: self.repository_tags,
-            registry_host,
+            registry_host: registry_host.into(),
         }
     }
 }

@@ -123,7 +123,7 @@ impl ManagedArgs {
 
 /// A certificate that the user brings.
 #[derive(Args, Clone, Debug)]
-struct CertificateArgs {
+pub(super) struct CertificateArgs {
     /// Certificate chain, PEM. Read again when its content changes
     #[arg(long, value_name = "FILE", env = "PINSTREAM_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -134,7 +134,7 @@ struct CertificateArgs {
 }
 
 impl CertificateArgs {
-    fn files(&self) -> Option<Files> {
+    pub(super) fn files(&self) -> Option<Files> {
         let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
         Some(Files { certificate, key })
     }
@@ -175,6 +175,10 @@ pub struct LimitArgs {
     #[arg(long, value_name = "DURATION", env = "PINSTREAM_IDLE_TIMEOUT", default_value = "2m", value_parser = limit)]
     idle_timeout: Duration,
 
+    /// How long a client may take nothing of its answer
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_WRITE_TIMEOUT", default_value = "1m", value_parser = limit)]
+    write_timeout: Duration,
+
     /// How many connections there may be at a time; more are closed at once
     #[arg(long, value_name = "N", env = "PINSTREAM_MAX_CONNECTIONS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
@@ -188,6 +192,7 @@ impl LimitArgs {
             handshake: self.handshake_timeout,
             head: self.header_timeout,
             idle: self.idle_timeout,
+            write: self.write_timeout,
             drain: self.drain_timeout,
             connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
         }

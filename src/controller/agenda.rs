@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::stream::plan::{self, Need};
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::SpecTag;
 use crate::stream::{ImageStream, Key};
 
@@ -91,6 +92,7 @@ type Slot = (Duration, Arc<Key>, Box<str>);
 #[derive(Debug)]
 pub struct Agenda {
     rules: Rules,
+    registry_host: RegistryHost,
     streams: HashMap<Arc<Key>, Stream>,
     /// What was asked for or failed.
     urgent: BTreeSet<Slot>,
@@ -105,7 +107,14 @@ impl Agenda {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         let budget = (f64::from(rules.scheduled_per_minute) / 60.0 * BURST_SECONDS, Duration::ZERO);
-        Self { rules, streams: HashMap::new(), urgent: BTreeSet::new(), routine: BTreeSet::new(), budget }
+        let (streams, urgent, routine) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { rules, registry_host: RegistryHost::Unknown, streams, urgent, routine, budget }
+    }
+
+    /// Streams whose status says another registry are to be settled.
+    #[must_use]
+    pub fn served_at(self, registry_host: RegistryHost) -> Self {
+        Self { registry_host, ..self }
     }
 
     /// A stream is there, new or changed. `random` is any number, another for each call.
@@ -115,7 +124,8 @@ impl Agenda {
         let mut before = self.take(&key);
         let registry = plan::registry(stream).unwrap_or_default().into();
         let mut after = Stream { registry, is_running: before.is_running, ..Stream::default() };
-        let whole = needs_settling(stream).then_some((WHOLE_STREAM, Need::Asked, 0));
+        let is_served_elsewhere = self.registry_host.repository(stream) != stream.status.docker_image_repository;
+        let whole = (is_served_elsewhere || needs_settling(stream)).then_some((WHOLE_STREAM, Need::Asked, 0));
         let tags = stream.spec.tags.iter().filter_map(|tag| {
             let need = plan::need(stream, tag)?;
             Some((tag.name.as_str(), need, tag.generation.unwrap_or_default()))

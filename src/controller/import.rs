@@ -23,6 +23,7 @@ use crate::store::home::{Change, Home, HomeError, Stored};
 use crate::stream::Key;
 use crate::stream::outcome::{self, Found, Imported, News};
 use crate::stream::plan::{self, Wanted};
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 
 /// How many streams are imported at a time.
@@ -64,8 +65,8 @@ pub struct Settings {
     pub default_mode: ImportMode,
     /// How many tags of a repository become tags of a stream.
     pub repository_tags_max: usize,
-    /// Host of the registry that serves the streams' images, if there is one.
-    pub registry_host: Option<String>,
+    /// Host of the registry that serves the streams' images.
+    pub registry_host: RegistryHost,
 }
 
 /// Imports the tags of all streams of one home.
@@ -131,7 +132,7 @@ struct Answer {
 impl<H: Home, R: Remote> Importer<H, R> {
     /// Nothing is known yet.
     pub fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
-        let agenda = Agenda::new(settings.rules);
+        let agenda = Agenda::new(settings.rules).served_at(settings.registry_host.clone());
         let worker = Worker { home, remote, settings, metrics };
         let queue = Queue::new(PLACES);
         Self { worker, agenda, queue, began: Instant::now(), random: RandomState::new(), calls: 0 }
@@ -263,7 +264,8 @@ impl<H: Home, R: Remote> Worker<H, R> {
         Ok(verdicts)
     }
 
-    /// What concerns the stream and not one of its tags: the tags of its repository, numbers, and tags that are copied.
+    /// What concerns the stream and not one of its tags: where it is served, the tags of its repository, numbers, and
+    /// tags that are copied.
     async fn whole(&self, mut stored: Stored, keyring: &Keyring) -> Result<(Stored, Verdict), HomeError> {
         let mut verdict = Verdict::Done;
         let mut grown = stored.stream.clone();

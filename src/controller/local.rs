@@ -26,14 +26,14 @@ impl<R: Remote> Local<R> {
     /// If nothing can be written into the directory.
     pub fn over(
         directory: &Directory,
-        remote: R,
+        remote: Arc<R>,
         logins: Option<DockerConfig>,
         settings: Settings,
         metrics: ImportMetrics,
     ) -> io::Result<(Self, Feed)> {
         let home = DirectoryHome::open(directory.root(), directory.owners(), settings.default_mode, logins)?;
         let (sender, changes) = mpsc::unbounded_channel();
-        let importer = Importer::new(Arc::new(home.clone()), Arc::new(remote), settings, metrics.clone());
+        let importer = Importer::new(Arc::new(home.clone()), remote, settings, metrics.clone());
         let feed = Feed::new(home.clone(), sender);
         Ok((Self { home, importer, changes, metrics }, feed))
     }

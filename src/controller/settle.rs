@@ -1,4 +1,5 @@
-//! Brings a stream in order that was written while nobody looked: numbers for its tags, and tags that are copies.
+//! Brings a stream in order that was written while nobody looked: numbers for its tags, tags that are copies, and where
+//! it is served.
 
 use std::collections::HashMap;
 
@@ -26,7 +27,7 @@ pub async fn settled<H: Home>(
         stream,
         &Context {
             now,
-            registry_host: settings.registry_host.as_deref(),
+            registry_host: &settings.registry_host,
             default_mode: settings.default_mode,
             permits: &|_| true,
             source: &|key| others.source(key),

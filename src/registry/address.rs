@@ -1,11 +1,6 @@
 //! Where an image is asked for, and whether it may be. Pure.
 
-use crate::reference::{Reference, ReferenceError};
-
-/// What Docker Hub is called in references.
-pub(super) const HUB: &str = "docker.io";
-/// Where Docker Hub is asked.
-const HUB_HOST: &str = "registry-1.docker.io";
+use crate::reference::{HUB, HUB_HOST, Reference, ReferenceError, is_hub};
 
 /// Where an image is asked for. Docker's defaults are filled in; what the user wrote stays with the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +22,7 @@ impl Address {
     /// If it is no reference, or names only a registry.
     pub fn of(reference: &str) -> Result<Self, ReferenceError> {
         let parsed = Reference::parse(reference)?;
-        if parsed.name.is_empty() {
-            return Err(ReferenceError::Name);
-        }
-        let registry = parsed.registry.map_or_else(|| HUB.to_owned(), str::to_ascii_lowercase);
-        let registry = if is_hub(without_default_port(&registry)) { HUB.to_owned() } else { registry };
-        let repository = match parsed.namespace {
-            Some(namespace) => format!("{namespace}/{}", parsed.name),
-            None if registry == HUB => format!("library/{}", parsed.name),
-            None => parsed.name.to_owned(),
-        };
+        let (registry, repository) = parsed.with_defaults().ok_or(ReferenceError::Name)?;
         Ok(Self {
             host: if registry == HUB { HUB_HOST.to_owned() } else { registry.clone() },
             registry,
@@ -76,11 +62,6 @@ impl Registries {
         };
         (self.allow.is_empty() || self.allow.iter().any(matches)) && !self.block.iter().any(matches)
     }
-}
-
-/// One of the names of Docker Hub.
-pub(super) fn is_hub(host: &str) -> bool {
-    matches!(host, HUB | "index.docker.io" | HUB_HOST)
 }
 
 /// A registry that users may write in several ways, as its URLs have it.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::address::{Address, Registries};
 use super::answer::{CONTENT_DIGEST, checked, good, header, named};
-use super::connection::{Answer, SetupError};
+use super::connection::{Answer, SetupError, Take};
 use super::flights::Flights;
 use super::keyring::{Credential, Identity, Keyring};
 use super::manifest::{self, Manifest};
@@ -21,7 +21,7 @@ use crate::image::{Child, Image};
 use crate::reference::Reference;
 
 /// The most bytes of a manifest, as registries have it.
-const MANIFEST_MAX: usize = 4 << 20;
+pub(super) const MANIFEST_MAX: usize = 4 << 20;
 /// The most bytes of an image's configuration.
 const CONFIG_MAX: usize = 8 << 20;
 /// The most bytes of configurations that are kept, of one image and of all images of an index together.
@@ -49,9 +49,9 @@ struct Same {
 
 /// The client of all registries, for all tenants.
 pub struct Client {
-    transport: Transport,
+    pub(super) transport: Transport,
     registries: Registries,
-    total_timeout: Duration,
+    pub(super) total_timeout: Duration,
     flights: Flights<Same, Result<Fetched, FetchError>>,
 }
 
@@ -115,7 +115,7 @@ impl Client {
         self.tags_alone(Ask { address: &address, insecure, session: &session }).await
     }
 
-    fn address(&self, reference: &str) -> Result<Address, FetchError> {
+    pub(super) fn address(&self, reference: &str) -> Result<Address, FetchError> {
         let invalid = |error| FetchError::new(Reason::Invalid, Retry::Never, format!("{reference:?}: {error}"));
         let address = Address::of(reference).map_err(invalid)?;
         if self.registries.permit(&address.registry) {
@@ -181,7 +181,8 @@ impl Client {
     /// The digest behind a tag, if the registry says it without sending the manifest.
     async fn head(&self, ask: Ask<'_>) -> Result<Option<String>, FetchError> {
         let path = format!("manifests/{}", ask.address.version);
-        let wish = Wish { method: &Method::HEAD, path: &path, accept: manifest::ACCEPT, limit: MANIFEST_MAX };
+        let wish =
+            Wish { method: &Method::HEAD, path: &path, accept: manifest::ACCEPT, take: Take::Whole(MANIFEST_MAX) };
         let answer = self.transport.send(ask, wish).await?;
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
             return Ok(None);
@@ -191,16 +192,22 @@ impl Client {
     }
 
     async fn manifest(&self, ask: Ask<'_>, version: &str) -> Result<Got, FetchError> {
-        let path = format!("manifests/{version}");
-        let wish = Wish { method: &Method::GET, path: &path, accept: manifest::ACCEPT, limit: MANIFEST_MAX };
-        let answer = good(ask, self.transport.send(ask, wish).await?)?;
-        let wanted = Some(version).filter(|version| version.contains(':'));
-        let digest = checked(ask.address, &answer, wanted)?;
+        let (digest, answer) = self.manifest_answer(ask, version).await?;
         let manifest = manifest::read(&answer.body, header(&answer, CONTENT_TYPE.as_str())).map_err(|error| {
             let retry = if error == manifest::ManifestError::Schema1 { Retry::Never } else { Retry::Later };
             FetchError::new(Reason::Invalid, retry, format!("{}: {error}", named(ask.address)))
         })?;
         Ok(Got { digest, manifest })
+    }
+
+    /// A manifest as it was sent, and the digest that it has.
+    pub(super) async fn manifest_answer(&self, ask: Ask<'_>, version: &str) -> Result<(String, Answer), FetchError> {
+        let path = format!("manifests/{version}");
+        let wish =
+            Wish { method: &Method::GET, path: &path, accept: manifest::ACCEPT, take: Take::Whole(MANIFEST_MAX) };
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
+        let wanted = Some(version).filter(|version| version.contains(':'));
+        Ok((checked(ask.address, &answer, wanted)?, answer))
     }
 
     async fn child(&self, ask: Ask<'_>, child: &Child, pull_spec: &str, room: usize) -> Result<Image, FetchError> {
@@ -230,7 +237,7 @@ impl Client {
             return Err(FetchError::new(Reason::Invalid, Retry::Later, text));
         }
         let path = format!("blobs/{config_digest}");
-        let wish = Wish { method: &Method::GET, path: &path, accept: "*/*", limit: CONFIG_MAX };
+        let wish = Wish { method: &Method::GET, path: &path, accept: "*/*", take: Take::Whole(CONFIG_MAX) };
         let answer = good(ask, self.transport.send(ask, wish).await?)?;
         // Stores behind registries say digests of their own.
         let answer = Answer { headers: HeaderMap::new(), ..answer };
@@ -248,7 +255,8 @@ impl Client {
         let mut tags = Vec::new();
         let mut path = "tags/list?n=1000".to_owned();
         for _ in 0..PAGES_MAX {
-            let wish = Wish { method: &Method::GET, path: &path, accept: "application/json", limit: PAGE_MAX };
+            let wish =
+                Wish { method: &Method::GET, path: &path, accept: "application/json", take: Take::Whole(PAGE_MAX) };
             let answer = good(ask, self.transport.send(ask, wish).await?)?;
             let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
                 FetchError::new(

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::IntCounterVec;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Certificate, Method, Response, StatusCode, Url, redirect};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::address::server;
@@ -24,6 +24,8 @@ const REDIRECTS_MAX: usize = 5;
 const SMALL: usize = 128 << 10;
 /// How many larger answers are taken in at a time: together with their limits this bounds memory.
 const LARGE_AT_A_TIME: usize = 8;
+/// The most bytes of an answer that says no where the body is what was asked for.
+const REFUSAL_MAX: usize = 64 << 10;
 
 /// What is trusted cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -45,17 +47,26 @@ pub(super) struct Request<'a> {
     pub(super) accept: &'a str,
     /// A form with secrets: it is sent once, wherever a redirect leads.
     pub(super) form: Option<String>,
-    /// The most bytes of the answer.
-    pub(super) limit: usize,
+    pub(super) take: Take,
     /// Bad TLS and plain HTTP are accepted.
     pub(super) insecure: bool,
 }
 
-/// An answer, read to its end.
+/// What is read of an answer.
+#[derive(Clone, Copy)]
+pub(super) enum Take {
+    /// All of it, of at most so many bytes.
+    Whole(usize),
+    /// If it says yes, only its head: the body, from that byte on, is read by whoever asked.
+    Head(u64),
+}
+
+/// An answer, read to its end but for what is left to whoever asked.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    pub(super) rest: Option<Response>,
 }
 
 /// How long registries may take over what belongs together. Waiting for one's turn is not counted.
@@ -68,6 +79,8 @@ pub(super) struct Connections {
     special: HashMap<String, reqwest::Client>,
     unverified: reqwest::Client,
     lanes: Lanes,
+    /// A download takes long: it holds a place of its own rather than one of those for requests.
+    downloads: Lanes,
     large: Semaphore,
     requests: IntCounterVec,
 }
@@ -123,17 +136,23 @@ impl Connections {
             verified: builder().tls_certs_only(common.iter().cloned()).build()?,
             unverified: builder().tls_danger_accept_invalid_certs(true).build()?,
             lanes: Lanes::new(settings.concurrency, settings.rate),
+            downloads: Lanes::new(settings.concurrency, 0.0),
             large: Semaphore::new(LARGE_AT_A_TIME),
             requests,
         })
+    }
+
+    /// Waits for a place among the downloads from a host. It is held for as long as the download takes.
+    pub(super) async fn place(&self, host: &str) -> Option<OwnedSemaphorePermit> {
+        self.downloads.lane(host).enter().await.ok().flatten()
     }
 
     /// Sends a request when it is its turn, and reads the answer.
     pub(super) async fn exchange(&self, request: Request<'_>, budget: &Budget) -> Result<Answer, Failure> {
         let lane = self.lanes.lane(&host_of(&request.url));
         let _permit = lane.enter().await.map_err(Failure::Limited)?;
-        let limit = request.limit;
-        let answer = budget.spend(async { self.read(self.follow(request).await?, limit).await }).await;
+        let take = request.take;
+        let answer = budget.spend(async { self.read(self.follow(request).await?, take).await }).await;
         let answer = answer.unwrap_or_else(|| Err(Failure::Slow("the time for all of it is up".to_owned())))?;
         let now = Timestamp::now();
         let wait = patience::limited(answer.status, &answer.headers, now);
@@ -145,13 +164,16 @@ impl Connections {
 
     /// The first response that is no redirect.
     async fn follow(&self, request: Request<'_>) -> Result<Response, Failure> {
-        let Request { method, mut url, mut authorization, accept, form, insecure, .. } = request;
+        let Request { method, mut url, mut authorization, accept, form, insecure, take } = request;
         for _ in 0..=REDIRECTS_MAX {
             let host = host_of(&url);
             let client = if insecure { &self.unverified } else { self.special.get(&host).unwrap_or(&self.verified) };
             let mut asked = client.request(method.clone(), url.clone()).header(ACCEPT, accept);
             if let Some(authorization) = authorization {
                 asked = asked.header(AUTHORIZATION, authorization);
+            }
+            if let Take::Head(from @ 1..) = take {
+                asked = asked.header(RANGE, format!("bytes={from}-"));
             }
             if let Some(form) = &form {
                 asked = asked.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
@@ -175,9 +197,16 @@ impl Connections {
         Err(Failure::Refused(format!("redirects more than {REDIRECTS_MAX} times")))
     }
 
-    async fn read(&self, mut response: Response, limit: usize) -> Result<Answer, Failure> {
+    async fn read(&self, mut response: Response, take: Take) -> Result<Answer, Failure> {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
+        let limit = match take {
+            Take::Whole(limit) => limit,
+            Take::Head(_) if status.is_success() => {
+                return Ok(Answer { status, headers, body, rest: Some(response) });
+            }
+            Take::Head(_) => REFUSAL_MAX,
+        };
         let mut permit = None;
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(Failure::Large(limit));
@@ -192,7 +221,7 @@ impl Connections {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body })
+        Ok(Answer { status, headers, body, rest: None })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
 
 /// What is under way.
-pub(super) struct Flights<K, V> {
+pub(crate) struct Flights<K, V> {
     under_way: Mutex<HashMap<K, Arc<OnceCell<V>>>>,
 }
 
@@ -20,13 +20,13 @@ struct Passenger<'a, K: Eq + Hash, V> {
 
 impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     /// Nothing is under way.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { under_way: Mutex::new(HashMap::new()) }
     }
 
     /// The result of `work`, or of the same work that is under way already. If whoever does it goes away, another who
     /// waits does it.
-    pub(super) async fn share<F: Future<Output = V>>(&self, key: K, work: impl FnOnce() -> F) -> V {
+    pub(crate) async fn share<F: Future<Output = V>>(&self, key: K, work: impl FnOnce() -> F) -> V {
         let flight = Arc::clone(self.locked().entry(key.clone()).or_default());
         let passenger = Passenger { flights: self, key, flight };
         passenger.flight.get_or_init(work).await.clone()

@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::address::{HUB, glob, is_hub};
+use super::address::glob;
 use super::helper::Helper;
+use crate::reference::{HUB, is_hub};
 
 /// As what Docker logs in to Docker Hub.
 const HUB_LOGIN: &str = "https://index.docker.io/v1/";

@@ -18,7 +18,7 @@ const LAYERS_MAX: usize = 2000;
 
 /// A manifest that can be used.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Manifest {
+pub enum Manifest {
     /// One image.
     Image {
         /// Its media type.
@@ -39,15 +39,19 @@ pub(super) enum Manifest {
 
 /// Why a manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ManifestError {
+pub enum ManifestError {
+    /// It is in Docker's old format.
     #[error(
         "its manifest is in Docker's old format (schema 1), which has no digest to pin; push the image again with a current tool"
     )]
     Schema1,
+    /// It is no manifest.
     #[error("its manifest cannot be read: {0}")]
     Form(String),
+    /// Its index has too many images.
     #[error("its index has {0} images, more than {CHILDREN_MAX}")]
     TooMany(usize),
+    /// It has too many layers.
     #[error("it has {0} layers, more than {LAYERS_MAX}")]
     TooHigh(usize),
 }
@@ -88,7 +92,10 @@ struct Platform {
 }
 
 /// Reads a manifest. `content_type` is what the registry called it.
-pub(super) fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
+///
+/// # Errors
+/// If it is none, or too large.
+pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
     let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
     let form = |error: serde_json::Error| ManifestError::Form(error.to_string());
     let written: Written = serde_json::from_slice(bytes).map_err(form)?;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::challenge::Challenge;
-use super::connection::{Answer, Connections, Request, host_of};
+use super::connection::{Answer, Connections, Request, Take, host_of};
 use super::failure::Failure;
 use super::flights::Flights;
 use super::keyring::{Credential, Identity};
@@ -165,7 +165,7 @@ async fn get(connections: &Connections, ask: Ask<'_>, wanted: TokenRequest<'_>) 
         authorization: basic.as_deref(),
         accept: "application/json",
         form,
-        limit: ANSWER_MAX,
+        take: Take::Whole(ANSWER_MAX),
         insecure: ask.insecure,
     };
     let answer = connections

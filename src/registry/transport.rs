@@ -9,11 +9,12 @@ use std::time::Duration;
 use prometheus::IntCounterVec;
 use reqwest::header::WWW_AUTHENTICATE;
 use reqwest::{Method, StatusCode, Url};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::address::Address;
 use super::challenge::{self, Challenge};
-use super::connection::{Answer, Budget, Connections, Request, SetupError};
+use super::connection::{Answer, Budget, Connections, Request, SetupError, Take};
 use super::failure::Failure;
 use super::keyring::{Credential, Shown};
 use super::tokens::{Authorization, TokenKey, Tokens};
@@ -45,8 +46,7 @@ pub(super) struct Wish<'a> {
     /// Path and query behind `/v2/<repository>/`.
     pub(super) path: &'a str,
     pub(super) accept: &'a str,
-    /// The most bytes of the answer.
-    pub(super) limit: usize,
+    pub(super) take: Take,
 }
 
 /// The way to all registries.
@@ -75,6 +75,11 @@ impl Transport {
             retry_wait: settings.retry_wait,
             random: RandomState::new(),
         })
+    }
+
+    /// Waits for a place among the downloads from a host.
+    pub(super) async fn place(&self, host: &str) -> Option<OwnedSemaphorePermit> {
+        self.connections.place(host).await
     }
 
     /// Sends a request with the best credentials that are accepted, without any last, and reads the answer. What was
@@ -138,10 +143,15 @@ impl Transport {
             if !passes || attempt == ATTEMPTS {
                 return sent.map_err(|failure| failure.told(&ask.address.host, "the registry"));
             }
-            let share = u32::try_from(self.random.hash_one(Instant::now()) % 1000).unwrap_or_default();
-            tokio::time::sleep(self.retry_wait * 2_u32.pow(attempt - 1) * (500 + share) / 1000).await;
+            self.pause(attempt).await;
             attempt += 1;
         }
+    }
+
+    /// Waits before what failed for that many times is tried again.
+    pub(super) async fn pause(&self, attempt: u32) {
+        let share = u32::try_from(self.random.hash_one(Instant::now()) % 1000).unwrap_or_default();
+        tokio::time::sleep(self.retry_wait * 2_u32.saturating_pow(attempt - 1) * (500 + share) / 1000).await;
     }
 
     /// HTTPS; where that fails and an insecure way is accepted, HTTP.
@@ -183,7 +193,7 @@ impl Transport {
             authorization,
             accept: wish.accept,
             form: None,
-            limit: wish.limit,
+            take: wish.take,
             insecure: ask.insecure,
         };
         self.connections.exchange(request, &ask.session.budget).await

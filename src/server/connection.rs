@@ -1,5 +1,7 @@
 //! One connection: its time limits, and how it ends without cutting off a request.
 
+mod body;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
+use self::body::Held;
 use super::{Phase, Phases};
 
 /// A draining HTTP/1.1 connection that was used within this time may have a request on its way; it is waited for.
@@ -33,12 +36,14 @@ pub(super) struct TimeLimits {
     pub head: Duration,
     /// Without a request.
     pub idle: Duration,
+    /// With a client that takes nothing of its answer.
+    pub write: Duration,
 }
 
 impl TimeLimits {
     /// How often to look whether a limit is reached: it is overrun by a quarter at most.
     fn tick(&self) -> Duration {
-        self.head.min(self.idle) / 4
+        self.head.min(self.idle).min(self.write) / 4
     }
 }
 
@@ -81,8 +86,7 @@ async fn respond(
     if protocol == Protocol::Http1 && *phases.borrow() > Phase::Serving {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    drop(in_flight);
-    Ok(response)
+    Ok(response.map(|body| Body::new(Held::new(body, in_flight))))
 }
 
 async fn drive<C: GracefulConnection>(connection: C, activity: &Activity, mut phases: Phases) {
@@ -122,8 +126,12 @@ struct State {
     in_flight: usize,
     /// When the first byte of a head came that is not complete yet.
     head_since: Option<Instant>,
-    /// When the last request was answered, or the connection was made.
+    /// When the last request was answered to its end, or the connection was made.
     quiet_since: Instant,
+    /// Answers of which a piece was handed out that the connection has not taken yet.
+    unsent: usize,
+    /// When the client last took something, or was last handed something.
+    progress: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -137,7 +145,8 @@ enum Judgement {
 
 impl Activity {
     fn new(protocol: Protocol, limits: TimeLimits) -> Self {
-        let state = State { in_flight: 0, head_since: None, quiet_since: Instant::now() };
+        let now = Instant::now();
+        let state = State { in_flight: 0, head_since: None, quiet_since: now, unsent: 0, progress: now };
         Self { protocol, limits, state: Mutex::new(state) }
     }
 
@@ -153,6 +162,11 @@ impl Activity {
         }
     }
 
+    /// Bytes went out.
+    fn written(&self) {
+        self.state().progress = Instant::now();
+    }
+
     fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = self.state();
         state.in_flight += 1;
@@ -164,6 +178,10 @@ impl Activity {
         let state = self.state();
         let quiet = now.saturating_duration_since(state.quiet_since);
         if state.head_since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.head) {
+            return Judgement::Cut;
+        }
+        let stalled = now.saturating_duration_since(state.progress);
+        if state.unsent > 0 && stalled >= self.limits.write {
             return Judgement::Cut;
         }
         let is_idle = state.in_flight == 0 && state.head_since.is_none();
@@ -180,8 +198,22 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered, until the last byte of the answer is taken.
 struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    /// A piece of the answer was handed out.
+    fn handed_out(&self) {
+        let mut state = self.0.state();
+        state.unsent += 1;
+        state.progress = Instant::now();
+    }
+
+    /// The connection asks for more: it has taken what it was handed.
+    fn taken(&self) {
+        self.0.state().unsent -= 1;
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -191,10 +223,18 @@ impl Drop for InFlight {
     }
 }
 
-/// A stream that notes when bytes come in.
+/// A stream that notes when bytes come in and go out.
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(count)) if *count > 0) {
+            self.activity.written();
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -210,7 +250,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(&result);
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -226,7 +268,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.note(&result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,7 +282,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 mod tests {
     use super::*;
 
-    const LIMITS: TimeLimits = TimeLimits { head: Duration::from_secs(10), idle: Duration::from_mins(2) };
+    const LIMITS: TimeLimits =
+        TimeLimits { head: Duration::from_secs(10), idle: Duration::from_mins(2), write: Duration::from_mins(1) };
 
     fn after(activity: &Activity, seconds: u64, phase: Phase) -> Judgement {
         activity.judge(Instant::now() + Duration::from_secs(seconds), phase)
@@ -270,6 +315,21 @@ mod tests {
         let activity = Arc::new(Activity::new(Protocol::Http2, LIMITS));
         let _in_flight = activity.begin();
         assert_eq!(after(&activity, 0, Phase::Draining), Judgement::Close);
+    }
+
+    #[test]
+    fn client_that_takes_nothing_is_cut_and_one_that_waits_is_not() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let activity = Arc::new(Activity::new(protocol, LIMITS));
+            let in_flight = activity.begin();
+            // Whatever the answer takes to come: that is not the client's fault.
+            assert_eq!(after(&activity, 500, Phase::Serving), Judgement::Stay);
+            in_flight.handed_out();
+            assert_eq!(after(&activity, 59, Phase::Serving), Judgement::Stay);
+            assert_eq!(after(&activity, 61, Phase::Serving), Judgement::Cut);
+            in_flight.taken();
+            assert_eq!(after(&activity, 500, Phase::Serving), Judgement::Stay);
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Limits {
     pub head: Duration,
     /// For a connection without a request.
     pub idle: Duration,
+    /// For a client to take a piece of its answer.
+    pub write: Duration,
     /// For requests that are under way when the server ends.
     pub drain: Duration,
     /// Connections at a time.
@@ -40,6 +42,7 @@ impl Limits {
         handshake: Duration::from_secs(10),
         head: Duration::from_secs(10),
         idle: Duration::from_mins(2),
+        write: Duration::from_mins(1),
         drain: Duration::from_secs(5),
         connections: 64,
     };
@@ -59,6 +62,12 @@ impl Listener {
     #[must_use]
     pub fn plain(socket: TcpListener, router: Router, limits: Limits) -> Self {
         Self { socket, tls: None, router, limits, metrics: None }
+    }
+
+    /// Counts connections.
+    #[must_use]
+    pub fn counting(self, metrics: ServerMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Serves HTTPS on a bound socket, and counts connections.
@@ -174,7 +183,7 @@ impl Connection {
             tracing::debug!(%peer, %error, "connection is gone");
             return;
         }
-        let times = TimeLimits { head: limits.head, idle: limits.idle };
+        let times = TimeLimits { head: limits.head, idle: limits.idle, write: limits.write };
         let Some(tls) = tls else {
             return connection::serve(stream, Protocol::Http1, router, times, phases).await;
         };

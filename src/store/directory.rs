@@ -30,6 +30,7 @@ pub use walk::manifests;
 use self::walk::{Stamp, Walk, age};
 use super::documents::{self, Format, Item, Place};
 use crate::index::{IndexedStream, Snapshot};
+use crate::stream::places::Places;
 use crate::stream::{ImageStream, Key};
 
 /// How often the directory should be looked at, so that a change is seen within two seconds.
@@ -41,7 +42,7 @@ const SETTLING: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
-    registry_host: Option<String>,
+    places: Places,
     files: BTreeMap<PathBuf, File>,
     /// What is wrong, by path.
     problems: BTreeMap<PathBuf, String>,
@@ -87,12 +88,12 @@ struct File {
 }
 
 impl Directory {
-    /// A store over `root`, not read yet. `registry_host` is the host that serves the streams' images, if one does.
+    /// A store over `root`, not read yet, whose images can be pulled from these places.
     #[must_use]
-    pub fn new(root: PathBuf, registry_host: Option<String>) -> Self {
+    pub fn new(root: PathBuf, places: Places) -> Self {
         Self {
             root,
-            registry_host,
+            places,
             files: BTreeMap::new(),
             problems: BTreeMap::new(),
             owners: Arc::default(),
@@ -233,7 +234,7 @@ impl Directory {
                     let is_valid = feed.number(&mut stream);
                     fed.push((is_valid, (*stream).clone()));
                 }
-                streams.push((place, Arc::new(IndexedStream::new(&stream, self.registry_host.as_deref()))));
+                streams.push((place, Arc::new(IndexedStream::new(&stream, &self.places))));
             }
             Item::Other { api_version, kind } => {
                 read.ignored.push((path.to_owned(), place, format!("{api_version} {kind}").trim().to_owned()));
@@ -274,7 +275,7 @@ impl Directory {
     fn hand_on(&self, is_valid: bool, stream: ImageStream) {
         match &self.feed {
             Some(feed) if is_valid => feed.applied(stream),
-            Some(feed) => feed.gone(stream.key()),
+            Some(feed) => feed.invalid(stream),
             None => {}
         }
     }
@@ -354,7 +355,7 @@ mod tests {
     impl Store {
         fn new(files: &[(&str, &str)]) -> (Self, Look) {
             let folder = tempfile::tempdir().unwrap();
-            let directory = Directory::new(folder.path().to_owned(), None);
+            let directory = Directory::new(folder.path().to_owned(), Places::default());
             let mut store = Self { folder, directory };
             for (path, text) in files {
                 store.write(path, text);

@@ -4,8 +4,48 @@
 
 use std::borrow::Cow;
 
+use super::places::Places;
 use super::types::{DEFAULT_TAG, ImageStream, ReferenceKind, ReferencePolicyType, SpecTag, TagEvent};
 use crate::reference::Reference;
+
+/// Host of the registry that serves the streams' images, as far as whoever writes streams is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RegistryHost {
+    /// Nothing is told: what a stream's status says is left as it is.
+    #[default]
+    Unknown,
+    /// No registry serves them.
+    Nowhere,
+    /// `host[:port]`.
+    At(String),
+}
+
+impl RegistryHost {
+    /// The host, if one is known.
+    #[must_use]
+    pub fn known(&self) -> Option<&str> {
+        match self {
+            Self::At(host) => Some(host),
+            Self::Unknown | Self::Nowhere => None,
+        }
+    }
+
+    /// What `status.dockerImageRepository` of a stream is to say.
+    #[must_use]
+    pub fn repository(&self, stream: &ImageStream) -> String {
+        match self {
+            Self::Unknown => stream.status.docker_image_repository.clone(),
+            Self::Nowhere => stream.spec.docker_image_repository.clone(),
+            Self::At(host) => repository(stream, Some(host)).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Option<String>> for RegistryHost {
+    fn from(host: Option<String>) -> Self {
+        host.map_or(Self::Nowhere, Self::At)
+    }
+}
 
 /// The repository under which the streams' registry serves a stream: `host[:port]/namespace/name`.
 ///
@@ -59,13 +99,16 @@ pub enum Admitted {
 /// What admission writes for a tag: the newest image whose digest is known, by its reference policy. A
 /// failed import leaves the image before it in force.
 #[must_use]
-pub fn admitted(stream: &ImageStream, repository: Option<&str>, tag: &str) -> Admitted {
+pub fn admitted(stream: &ImageStream, places: &Places, tag: &str) -> Admitted {
     let newest = stream.status.tag(tag).and_then(|events| events.items.first());
+    let (spec, repository) = (stream.spec.tag(tag), places.repository(stream));
     let pinned = newest.and_then(|event| {
-        let pull_spec = of_event(stream.spec.tag(tag), repository, event);
-        Reference::parse(&pull_spec).ok()?.at_digest(&event.image)
+        places.cached(spec, event).or_else(|| {
+            let pull_spec = of_event(spec, repository.as_deref(), event);
+            Reference::parse(&pull_spec).ok()?.at_digest(&event.image)
+        })
     });
-    pinned.map_or_else(|| Admitted::Pending(pending(repository, tag)), Admitted::Pinned)
+    pinned.map_or_else(|| Admitted::Pending(pending(repository.as_deref(), tag)), Admitted::Pinned)
 }
 
 /// `<repository>:<tag>`: what stands in for an image that is not there yet.
@@ -266,6 +309,8 @@ mod tests {
         #[case] repository: Option<&str>,
         #[case] expected: Admitted,
     ) {
-        assert_eq!(admitted(&stream(spec_tag("DockerImage", "Source", 1), &item), repository, "latest"), expected);
+        let mut stream = stream(spec_tag("DockerImage", "Source", 1), &item);
+        stream.status.docker_image_repository = repository.unwrap_or_default().to_owned();
+        assert_eq!(admitted(&stream, &Places::default(), "latest"), expected);
     }
 }

@@ -13,18 +13,19 @@ pub use invalid::{Cause, FieldError, Invalid};
 pub use read::{Read, read, read_with_errors};
 pub use source::Source;
 
+use super::Key;
 use super::history::{self, observed};
 use super::plan::is_importable;
+use super::pullspec::RegistryHost;
 use super::types::{IMPORT_SUCCESS, ImageStream, ImportMode, ReferenceKind, SpecTag, TagCondition};
-use super::{Key, pullspec};
 use crate::reference::Reference;
 
 /// What a write depends on beside what is written.
 pub struct Context<'a> {
     /// Now.
     pub now: Timestamp,
-    /// Host of the registry that serves the streams' images, if there is one.
-    pub registry_host: Option<&'a str>,
+    /// Host of the registry that serves the streams' images.
+    pub registry_host: &'a RegistryHost,
     /// Import mode of tags that do not say one.
     pub default_mode: ImportMode,
     /// Whether images may be imported from a registry.
@@ -145,8 +146,8 @@ pub struct Settled {
     pub problems: Vec<(String, FieldError)>,
 }
 
-/// Does what a write does, for a stream that was stored without: numbers tags without a number, and brings those into
-/// the status that are copies or mere references. A tag that cannot be gets a condition that says why.
+/// Does what a write does, for a stream that was stored without: says where it is served, numbers tags without a number,
+/// and brings those into the status that are copies or mere references. A tag that cannot be gets a condition that says why.
 #[must_use]
 pub fn settle(stored: &ImageStream, context: &Context<'_>) -> Settled {
     let mut stream = stored.clone();
@@ -178,6 +179,7 @@ pub fn settle(stored: &ImageStream, context: &Context<'_>) -> Settled {
         };
         history::set_condition(&mut stream.status, tag, condition);
     }
+    stream.status.docker_image_repository = context.registry_host.repository(&stream);
     Settled { stream, problems }
 }
 
@@ -198,10 +200,7 @@ fn checked(stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>
 /// Checks the spec, then brings new and changed tags into the status.
 fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<'_>) -> Written {
     let mut errors = invalid::of(&stream, old, context);
-    stream.status.docker_image_repository = match context.registry_host {
-        Some(_) => pullspec::repository(&stream, context.registry_host).unwrap_or_default(),
-        None => stream.spec.docker_image_repository.clone(),
-    };
+    stream.status.docker_image_repository = context.registry_host.repository(&stream);
     let namespace = stream.metadata.namespace.clone();
     let is_changed = |tag: &&SpecTag| {
         let stored = old.and_then(|old| old.spec.tag(&tag.name));

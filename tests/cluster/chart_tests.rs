@@ -93,6 +93,18 @@ fn wrong_values_are_refused_with_a_reason(plane: &ControlPlane) {
         ("probes.readiness.period=1", "at '/probes/readiness': additional properties 'period' not allowed"),
         ("podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1"),
         ("terminationGracePeriodSeconds=24", "requests would be cut off"),
+        ("registry.enabled=true", "at '/registry/host': minLength"),
+        ("registry.enabled=true,registry.host=r.io", "registry.certificate.secretName must name a Secret"),
+        (
+            "registry.enabled=true,registry.host=r.io,registry.certificate.mode=cert-manager",
+            "registry.certificate.issuerRef.name must name an issuer",
+        ),
+        (
+            "registry.enabled=true,registry.host=r.io,registry.certificate.mode=none,registry.replicas=2",
+            "registry.replicas is more than 1",
+        ),
+        ("registry.storage.bucket=minio:9000/images", "at '/registry/storage/bucket'"),
+        ("registry.caches[0]=docker.io", "at '/registry/caches/0'"),
         ("serviceAccount.create=false", "serviceAccount.name must name an existing ServiceAccount"),
     ];
     for (value, reason) in cases {
@@ -112,7 +124,7 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         assert_eq!(bundles(&namespace), [None, None, None]);
         let bundle = write_as_the_webhook(&namespace);
 
-        change(&["upgrade", "pinstream", CHART, "--set", "webhook.timeoutSeconds=5,registryHost=registry.example"]);
+        change(&["upgrade", "pinstream", CHART, "--set", "webhook.timeoutSeconds=5,registry.host=registry.example"]);
         assert_eq!(find(&namespace, &CONFIGURATION).unwrap()["webhooks"][0]["timeoutSeconds"], 5);
         assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 3]);
         change(&["rollback", "pinstream", "1"]);
@@ -194,6 +206,10 @@ fn the_stream_of_the_notes_can_be_made(plane: &ControlPlane) {
         ("pin.default=off", "Namespaces without the label: off."),
         ("webhook.failurePolicy=Fail", "objects with a short image name are refused"),
         ("certificates.mode=cert-manager", "Secret pinstream-cert-manager-tls has its certificate"),
+        (
+            "registry.enabled=true,registry.host=images.example,registry.certificate.secretName=tls",
+            "server = \"https://images.example\"",
+        ),
     ] {
         assert!(notes(values).contains(expected), "{values}: {}", notes(values));
     }

@@ -40,10 +40,10 @@ enum Place<'n> {
 
 /// What a command came to.
 #[derive(Debug)]
-struct Output {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Place<'_> {
@@ -82,7 +82,8 @@ impl Place<'_> {
 }
 
 /// Runs a command on the cluster of a user.
-fn run(user: &User, arguments: &str) -> Output {
+/// Runs a command as a user.
+pub fn run(user: &User, arguments: &str) -> Output {
     pinstream("KUBECONFIG", user.kubeconfig().to_str().unwrap(), arguments)
 }
 

@@ -51,7 +51,8 @@ impl Constant {
         let router =
             Router::new().route("/mutate", post(handler.clone()(String::new()))).route("/patch", post(handler(patch)));
         let limit = Duration::from_secs(10);
-        let limits = Limits { handshake: limit, head: limit, idle: limit * 12, drain: limit, connections: 1000 };
+        let limits =
+            Limits { handshake: limit, head: limit, idle: limit * 12, write: limit, drain: limit, connections: 1000 };
         let runtime = Runtime::new().unwrap();
         let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = socket.local_addr().unwrap().port();

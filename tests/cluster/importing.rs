@@ -43,17 +43,7 @@ impl Importing {
         let cas: Vec<_> = cas.map(|(host, ca)| format!("--registry-ca={host}={}", ca.display())).collect();
         let arguments: Vec<&str> = cas.iter().map(String::as_str).chain([INTERVAL]).collect();
         let controller = controller(&plane, &arguments);
-        let certificates = plane.folder("certificates");
-        let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
-        certs.args(["certs", "localhost", "--out"]).arg(&certificates).assert().success();
-        let file = |name: &str| certificates.join(name).display().to_string();
-        let environment = [
-            ("PINSTREAM_KUBECONFIG", &*plane.admin().kubeconfig().display().to_string()),
-            ("PINSTREAM_TLS_CERT", &file("tls.crt")),
-            ("PINSTREAM_TLS_KEY", &file("tls.key")),
-        ];
-        let webhook = Pinstream::start(&plane, &["webhook"], &environment);
-        let webhook_ca = certificates.join("ca.crt");
+        let (webhook, webhook_ca) = webhook_server(&plane, &[]);
         Ok(Self { registries, _controller: controller, webhook, webhook_ca, plane })
     }
 
@@ -73,6 +63,20 @@ pub fn controller(plane: &ControlPlane, arguments: &[&str]) -> Pinstream {
     let kubeconfig = plane.admin().kubeconfig().display().to_string();
     let fixed = ["controller", "--kubeconfig", &kubeconfig, "--registry-rate=0"];
     Pinstream::start(plane, &[&fixed[..], arguments].concat(), &[])
+}
+
+/// `pinstream webhook` as the administrator of a control plane, and the CA of its certificate.
+pub fn webhook_server(plane: &ControlPlane, arguments: &[&str]) -> (Pinstream, PathBuf) {
+    let certificates = plane.folder("certificates");
+    let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
+    certs.args(["certs", "localhost", "--out"]).arg(&certificates).assert().success();
+    let file = |name: &str| certificates.join(name).display().to_string();
+    let environment = [
+        ("PINSTREAM_KUBECONFIG", &*plane.admin().kubeconfig().display().to_string()),
+        ("PINSTREAM_TLS_CERT", &file("tls.crt")),
+        ("PINSTREAM_TLS_KEY", &file("tls.key")),
+    ];
+    (Pinstream::start(plane, &[&["webhook"], arguments].concat(), &environment), certificates.join("ca.crt"))
 }
 
 /// An image stream with local look-up, its tags as given.

@@ -25,13 +25,16 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod local_tests;
 mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod puller_tests;
 mod reading_tests;
 mod registry;
+mod registry_access_tests;
 mod release;
 mod release_tests;
 mod resolving_tests;
@@ -89,9 +92,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
-    let importing =
-        [command_tests::importing::TESTS, directory_tests::TESTS, import_registry_tests::TESTS, import_tests::TESTS]
-            .concat();
+    let importing = [
+        command_tests::importing::TESTS,
+        directory_tests::TESTS,
+        import_registry_tests::TESTS,
+        import_tests::TESTS,
+        registry_access_tests::TESTS,
+    ]
+    .concat();
     let tests = [
         chart_tests::TESTS,
         command_tests::TESTS,
@@ -107,6 +115,8 @@ fn main() -> ExitCode {
         import_crash_tests::TESTS,
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
+        local_tests::TESTS,
+        puller_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,

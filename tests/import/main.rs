@@ -6,6 +6,10 @@ mod client_tests;
 mod credential_tests;
 mod fault_tests;
 mod memory;
+mod mirror;
+
+mod pull_fault_tests;
+mod pull_tests;
 mod scripted;
 mod simulation_tests;
 mod tenant_tests;

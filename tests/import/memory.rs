@@ -10,6 +10,7 @@ use pinstream::image::Image;
 use pinstream::metrics::Metrics;
 use pinstream::registry::Keyring;
 use pinstream::store::home::{Change, Home, HomeError, News, Stored};
+use pinstream::stream::pullspec::RegistryHost;
 use pinstream::stream::types::ImportMode;
 use pinstream::stream::{ImageStream, Key};
 use serde_json::{Value, json};
@@ -197,7 +198,7 @@ pub fn importer<R: Remote>(home: &Arc<MemoryHome>, remote: &Arc<R>) -> impl Futu
         rules: Rules { interval: INTERVAL, scheduled_per_minute: 1000 },
         default_mode: ImportMode::PreserveOriginal,
         repository_tags_max: 50,
-        registry_host: None,
+        registry_host: RegistryHost::Nowhere,
     };
     let metrics = Metrics::new().unwrap().import;
     Importer::new(Arc::clone(home), Arc::clone(remote), settings, metrics).run(home.follow())

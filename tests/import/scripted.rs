@@ -26,6 +26,8 @@ pub struct Asked {
     /// As whom it was asked.
     pub host: String,
     pub authorization: Option<String>,
+    /// The first byte that is wanted.
+    pub from: Option<usize>,
     pub body: String,
 }
 
@@ -39,6 +41,13 @@ pub enum Reply {
     },
     /// Half of what is announced.
     Cut,
+    /// As many bytes as are announced, but the connection ends before the last of them.
+    Short {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        announced: usize,
+        body: Vec<u8>,
+    },
     /// A byte now and then, without an end.
     Drip,
     /// As many bytes as are taken.
@@ -224,6 +233,7 @@ async fn request(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Op
         path: words.next().unwrap(),
         host: header("host").unwrap_or_default(),
         authorization: header("authorization"),
+        from: header("range").map(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()),
         body: String::from_utf8(body).unwrap(),
     }))
 }
@@ -238,10 +248,14 @@ async fn answer(
     let closing = |length: usize| format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     let over = || Err(std::io::Error::other("the script wants the connection closed"));
     match reply {
+        Reply::Short { status, headers, announced, body } => {
+            stream.write_all(head(status, &headers, announced).as_bytes()).await?;
+            send(stream, state, &body).await?;
+            stream.shutdown().await?;
+            over()
+        }
         Reply::Whole { status, headers, body } => {
-            let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
-            head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
-            stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+            stream.write_all(head(status, &headers, body.len()).as_bytes()).await?;
             if asked.method != "HEAD" {
                 send(stream, state, &body).await?;
             }
@@ -273,6 +287,12 @@ async fn answer(
         }
         Reply::Held(..) => unreachable!("it was waited for"),
     }
+}
+
+fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> String {
+    let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {length}\r\n");
+    head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+    head + "\r\n"
 }
 
 /// Until the other side has enough.

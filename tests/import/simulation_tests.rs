@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pinstream::index::{IndexedStream, Stale, Target};
 use pinstream::stream::ImageStream;
+use pinstream::stream::places::Places;
 use pinstream::stream::types::SpecTag;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -71,7 +72,11 @@ async fn registry_that_is_down_for_an_hour_is_asked_seldom_and_recovers_without_
         let stale =
             Stale { reason: "ServiceUnavailable".into(), image_created: stream.status.tags[0].items[0].created };
         let resolved = Target::Pinned { image, stale: Some(Box::new(stale)) };
-        assert_eq!(IndexedStream::new(&stream, None).tag("0").unwrap().target, resolved, "and admission pins it");
+        assert_eq!(
+            IndexedStream::new(&stream, &Places::default()).tag("0").unwrap().target,
+            resolved,
+            "and admission pins it"
+        );
     }
     let within_the_hours: Vec<_> =
         upstream.asked().iter().map(|(source, times)| times.len() - before[source].len()).collect();

@@ -1,8 +1,10 @@
-//! That the chart's README has a row for every value, with its default and what the schema says about it.
+//! That the chart's README has a row for every value, with its default and what the schema says about it, and that commands
+//! understand the chart.
 
 use std::collections::BTreeSet;
 use std::fs;
 
+use clap::CommandFactory as _;
 use serde_json::Value;
 
 use crate::support::repository;
@@ -56,4 +58,36 @@ fn every_default_is_in_the_schema() {
     }
     let schema = serde_json::from_str(&file("values.schema.json")).unwrap();
     check("", &schema, &serde_saphyr::from_str(&file("values.yaml")).unwrap());
+}
+
+/// The arguments of the containers in a render, each with the file that it is from.
+fn arguments() -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for case in fs::read_dir(repository().join("tests/chart")).unwrap() {
+        let path = case.unwrap().path().join("expected.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        for document in text.split("\n---\n").filter(|document| document.contains("\nkind: Deployment\n")) {
+            let deployment: Value = serde_saphyr::from_str(document).unwrap();
+            for container in deployment["spec"]["template"]["spec"]["containers"].as_array().unwrap() {
+                let arguments = container["args"].as_array().unwrap().iter();
+                let arguments = arguments.map(|argument| argument.as_str().unwrap().to_owned()).collect();
+                found.push((path.display().to_string(), arguments));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn commands_understand_what_the_chart_tells_them() {
+    let command = pinstream::cli::Cli::command();
+    let known: BTreeSet<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let mut run = BTreeSet::new();
+    for (path, arguments) in arguments().iter().filter(|(_, arguments)| known.contains(arguments[0].as_str())) {
+        let words = std::iter::once("pinstream").chain(arguments.iter().map(String::as_str));
+        let parsed = command.clone().try_get_matches_from(words);
+        assert!(parsed.is_ok(), "{path}: {arguments:?}: {}", parsed.unwrap_err());
+        run.insert(arguments[0].clone());
+    }
+    assert!(run.contains("webhook") && run.contains("controller"), "{run:?}");
 }

@@ -29,6 +29,7 @@ fn help_teaches() {
         "--help",
         "serve --help",
         "webhook --help",
+        "registry --help",
         "certs --help",
         "crd --help",
         "resolve --help",
@@ -69,6 +70,7 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
         (with(&["--log", "a=b=c"]), "--log \"a=b=c\" is no filter"),
         (vec!["serve".to_owned()], "--streams <DIR>"),
         (vec!["webhook".to_owned()], "no certificate to serve: give one with --tls-cert FILE and --tls-key FILE"),
+        (vec!["registry".to_owned()], "no certificate to serve: give one with --tls-cert FILE and --tls-key FILE, or"),
         (vec!["webhook".to_owned(), "--source".to_owned(), "here".to_owned()], "or a directory with a slash: ./here"),
         (
             with(&[]).iter().map(|argument| argument.replace("127.0.0.1:0", &taken)).collect(),

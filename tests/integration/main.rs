@@ -9,6 +9,8 @@ mod command;
 mod conformance;
 mod documentation;
 mod http;
+mod local;
+mod pulling;
 mod reading;
 mod registry_gc;
 mod resolving;

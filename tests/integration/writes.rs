@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use pinstream::stream::pullspec::RegistryHost;
 use pinstream::stream::types::{ImportMode, SpecTag};
 use pinstream::stream::write::{self, Context, Invalid, Source};
 use pinstream::stream::{ImageStream, Key};
@@ -53,7 +54,7 @@ fn written(request: &Value, stored: &BTreeMap<String, Value>) -> Result<ImageStr
     };
     let context = Context {
         now: "2026-11-23T12:00:00Z".parse().unwrap(),
-        registry_host: Some(HOST),
+        registry_host: &RegistryHost::At(HOST.to_owned()),
         default_mode: ImportMode::Legacy,
         permits: &|_| true,
         source: &source,

@@ -45,11 +45,25 @@ app.kubernetes.io/part-of: pinstream
 {{- /* What the webhook refuses and the controller does not ask: flags of both. */ -}}
 {{- define "pinstream.importFlags" -}}
 - --import-mode={{ .Values.controller.importMode }}
+{{- include "pinstream.permittedFlags" . }}
+{{- end }}
+
+{{- /* Which registries are asked. */ -}}
+{{- define "pinstream.permittedFlags" -}}
 {{- range .Values.controller.registries.allow }}
 - --registry-allow={{ . }}
 {{- end }}
 {{- range .Values.controller.registries.block }}
 - --registry-block={{ . }}
+{{- end }}
+{{- end }}
+
+{{- /* How registries are asked: flags of whoever asks them. */ -}}
+{{- define "pinstream.registryFlags" -}}
+- --registry-concurrency={{ .Values.controller.registries.concurrency | int }}
+- --registry-rate={{ .Values.controller.registries.rate }}
+{{- range .Values.controller.registries.ca }}
+- --registry-ca={{ . }}
 {{- end }}
 {{- end }}
 
@@ -121,6 +135,25 @@ app.kubernetes.io/component: controller
 {{- dict "names" (concat $names .Values.certificates.dnsNames | uniq) | toJson }}
 {{- end }}
 
+{{- /* Names of a certificate, as cert-manager wants them. Takes the list. */ -}}
+{{- define "pinstream.certificateNames" -}}
+{{- $dns := list }}
+{{- $ips := list }}
+{{- range . }}
+{{- if or (contains ":" .) (regexMatch `^[0-9.]+$` .) }}
+{{- $ips = append $ips . }}
+{{- else }}
+{{- $dns = append $dns . }}
+{{- end }}
+{{- end -}}
+dnsNames:
+  {{- toYaml $dns | nindent 2 }}
+{{- with $ips }}
+ipAddresses:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- /* ADDRESS:PORT to listen on; an IPv6 address is put in brackets. Takes [address, port]. */ -}}
 {{- define "pinstream.listen" -}}
 {{- $address := index . 0 }}
@@ -137,5 +170,63 @@ app.kubernetes.io/component: controller
     matchLabels:
       {{- $labels | nindent 6 }}
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "pinstream.registryName" -}}
+{{- printf "%s-registry" (include "pinstream.fullname" .) }}
+{{- end }}
+
+{{- define "pinstream.registrySelectorLabels" -}}
+app.kubernetes.io/name: {{ include "pinstream.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: registry
+{{- end }}
+
+{{- define "pinstream.registryLabels" -}}
+{{- mergeOverwrite (include "pinstream.labels" . | fromYaml) (include "pinstream.registrySelectorLabels" . | fromYaml) | toYaml }}
+{{- end }}
+
+{{- define "pinstream.registryServiceAccountName" -}}
+{{- with .Values.registry.serviceAccount }}
+{{- if .create }}
+{{- default (include "pinstream.registryName" $) .name }}
+{{- else }}
+{{- required "registry.serviceAccount.name must name an existing ServiceAccount when registry.serviceAccount.create is false" .name }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret that holds the registry's certificate. */ -}}
+{{- define "pinstream.registryTlsSecretName" -}}
+{{- with .Values.registry.certificate }}
+{{- if eq .mode "secret" }}
+{{- required "registry.certificate.secretName must name a Secret with tls.crt and tls.key when registry.certificate.mode is secret" .secretName }}
+{{- else }}
+{{- default (printf "%s-tls" (include "pinstream.registryName" $)) .secretName }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The host of the registry without its port. */ -}}
+{{- define "pinstream.registryDomain" -}}
+{{- regexReplaceAll ":[0-9]+$" .Values.registry.host "" }}
+{{- end }}
+
+{{- /* The claim of the registry's volume; nothing with a bucket. */ -}}
+{{- define "pinstream.registryClaimName" -}}
+{{- if not .Values.registry.storage.bucket }}
+{{- default (include "pinstream.registryName" .) .Values.registry.storage.volume.existingClaim }}
+{{- end }}
+{{- end }}
+
+{{- /* Only one Pod at a time can use the volume. */ -}}
+{{- define "pinstream.registryIsAlone" -}}
+{{- with .Values.registry }}
+{{- if and (not .storage.bucket) (not (has "ReadWriteMany" .storage.volume.accessModes)) }}
+{{- if gt (int .replicas) 1 }}
+{{- fail "registry.replicas is more than 1: set registry.storage.bucket, or registry.storage.volume.accessModes=[ReadWriteMany]" }}
+{{- end }}true
+{{- end }}
 {{- end }}
 {{- end }}

@@ -7,6 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::stream::places::Places;
 use crate::workload::Kinds;
 use crate::workload::slots::RESOLVE_NAMES;
 
@@ -17,7 +18,7 @@ fn stream(name: &str, local: bool, repository: &str, tags: &Value) -> Arc<Indexe
         "spec": {"lookupPolicy": {"local": local}, "tags": [{"name": "asked"}]},
         "status": {"dockerImageRepository": repository, "tags": tags}}))
     .unwrap();
-    Arc::new(IndexedStream::new(&stream, None))
+    Arc::new(IndexedStream::new(&stream, &Places::default()))
 }
 
 fn item(pull_spec: &str) -> Value {

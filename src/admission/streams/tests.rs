@@ -282,7 +282,7 @@ fn store(mut object: Value, old: Option<&Value>) -> Value {
 fn settled(stored: &Value) -> ImageStream {
     let context = Context {
         now: Timestamp::UNIX_EPOCH,
-        registry_host: None,
+        registry_host: &RegistryHost::Unknown,
         default_mode: ImportMode::PreserveOriginal,
         permits: &|_| true,
         source: &|_| Source::Missing,

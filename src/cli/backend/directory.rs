@@ -16,6 +16,8 @@ use crate::registry::{self, DockerConfig, Registries};
 use crate::store::directory::{Directory, DirectoryHome};
 use crate::store::kube::Resource;
 use crate::stream::Key;
+use crate::stream::places::Places;
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 
 /// Import mode of tags that say none.
@@ -45,11 +47,11 @@ impl DirectoryBackend {
         let root = root.to_owned();
         let only_reads = opening.only_reads;
         let opened = tokio::task::spawn_blocking(move || {
-            let mut directory = Directory::new(root.clone(), None);
+            let mut directory = Directory::new(root.clone(), Places::default());
             look(&mut directory)?;
             let owners = directory.owners();
             let home = if only_reads {
-                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE)
+                DirectoryHome::open_to_read(&root, owners, DEFAULT_MODE, None)
             } else {
                 let logins = DockerConfig::usual(|variable| std::env::var_os(variable));
                 DirectoryHome::open(&root, owners, DEFAULT_MODE, logins)
@@ -106,7 +108,8 @@ impl Backend for DirectoryBackend {
             rules: Rules { interval: std::time::Duration::from_mins(15), scheduled_per_minute: 1 },
             default_mode: DEFAULT_MODE,
             repository_tags_max: 50,
-            registry_host: None,
+            // Whoever serves the directory knows.
+            registry_host: RegistryHost::Unknown,
         };
         Ok(import_now(Arc::new(self.home.clone()), Arc::new(remote), settings, metrics, key, tags).await?)
     }

@@ -18,6 +18,8 @@ pub(in crate::cli) struct Shown<'a> {
     pub digest: &'a str,
     /// Pull spec under which users get it.
     pub pull_spec: &'a str,
+    /// Why it is not pulled as the tag's reference policy says, if it is not.
+    pub not_local: Option<&'a str>,
     /// What is known of it, if it is.
     pub image: Option<&'a Image>,
 }
@@ -29,6 +31,7 @@ pub(in crate::cli) fn text(shown: &Shown<'_>, now: Timestamp) -> String {
         line("Docker Image", shown.pull_spec.to_owned()),
         line("Name", shown.digest.to_owned()),
     ];
+    lines.extend(shown.not_local.map(|why| line("Reference Policy", format!("Local, {why}"))));
     if let Some(image) = shown.image {
         lines.extend(origin(image, now));
         lines.extend(content(image, now));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::cli::age::ago;
 use crate::cli::backend::pending;
 use crate::cli::describe::{annotations, labels, or_none};
+use crate::cli::image_tag::not_local;
 use crate::cli::table::tabbed;
 use crate::stream::ImageStream;
 use crate::stream::history::{tag_names, tracked};
@@ -78,6 +79,7 @@ fn tag(stream: &ImageStream, name: &str, aliases: &[String], now: Timestamp) -> 
     if spec.is_some_and(|tag| tag.reference_policy.kind == ReferencePolicyType::Local) {
         source.push("    prefer registry pullthrough when referencing this tag".to_owned());
     }
+    source.extend(not_local(stream, name).map(|why| format!("    {why}")));
     let mut past = Vec::new();
     if spec.is_some_and(|tag| !tag.reference) && pending(stream).iter().any(|pending| pending == name) {
         past.push("  ~ importing latest image ...".to_owned());

@@ -149,6 +149,25 @@ fn unnumbered_and_copied_tags_make_the_stream_itself_due() {
     assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
 }
 
+#[test]
+fn stream_whose_status_says_another_registry_is_settled() {
+    let mut agenda = Agenda::new(RULES).served_at(RegistryHost::At("reg.io".to_owned()));
+    let mut stream = stream("app", 2, Some(2), None, false);
+    agenda.apply(&stream, SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
+    stream.status.docker_image_repository = "reg.io/demo/app".into();
+    agenda.apply(&stream, SECOND, 0);
+    agenda.finish(&stream.key(), &[(WHOLE_STREAM.to_owned(), Verdict::Done)], SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), None);
+
+    let mut agenda = Agenda::new(RULES).served_at(RegistryHost::Nowhere);
+    agenda.apply(&stream, SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream, SECOND, 0);
+    assert_eq!(due(&mut agenda, SECOND), None);
+}
+
 proptest! {
     /// Whatever happens in whatever order, a stream is never given twice at a time, and what is left over is
     /// consistent.

@@ -23,6 +23,7 @@ use crate::image::Image;
 use crate::registry::{DockerConfig, Keyring};
 use crate::store::documents::{self, Format, Item};
 use crate::store::home::{Home, HomeError, News, Stored};
+use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 use crate::stream::write::{Context, Invalid, Source};
 use crate::stream::{ImageStream, Key};
@@ -90,9 +91,14 @@ impl DirectoryHome {
 
     /// Like [`DirectoryHome::open`], for those who only read: nothing is made there, and nothing need be writable.
     #[must_use]
-    pub fn open_to_read(root: &Path, owners: Arc<Owners>, default_mode: ImportMode) -> Self {
+    pub fn open_to_read(
+        root: &Path,
+        owners: Arc<Owners>,
+        default_mode: ImportMode,
+        logins: Option<DockerConfig>,
+    ) -> Self {
         let private = Private::open_to_read(root);
-        Self { files: Arc::new(Files { root: root.to_owned(), private, owners, default_mode, logins: None }) }
+        Self { files: Arc::new(Files { root: root.to_owned(), private, owners, default_mode, logins }) }
     }
 
     /// Deletes what is known of images that no stream refers to, again and again. Never ends.
@@ -139,6 +145,12 @@ impl DirectoryHome {
             self.files.private.keep_ledger(key, &opened.ledger).map_err(|error| unwritable(&error))?;
         }
         Ok(Some(opened.stream))
+    }
+
+    /// The stream as it stands in its file. `None` if it is not there. Blocks.
+    pub(super) fn find_written(&self, key: &Key) -> Result<Option<ImageStream>, HomeError> {
+        let lock = self.files.lock()?;
+        Ok(self.files.locate(key, &lock)?.map(|located| located.written))
     }
 
     pub(super) async fn on_files<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> T + Send + 'static) -> T {
@@ -207,7 +219,7 @@ impl Files {
     ) -> Result<(ImageStream, Ledger), Invalid> {
         let context = Context {
             now: Timestamp::now(),
-            registry_host: None,
+            registry_host: &RegistryHost::Unknown,
             default_mode: self.default_mode,
             permits: &|_| true,
             source: &|_| Source::Unknown,

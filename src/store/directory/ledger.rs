@@ -72,6 +72,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::stream::pullspec::RegistryHost;
     use crate::stream::types::ImportMode;
     use crate::stream::write::Source;
 
@@ -82,7 +83,7 @@ mod tests {
         let stream: ImageStream = serde_json::from_value(stream).unwrap();
         let context = Context {
             now: Timestamp::UNIX_EPOCH,
-            registry_host: None,
+            registry_host: &RegistryHost::Unknown,
             default_mode: ImportMode::PreserveOriginal,
             permits: &|_| true,
             source: &|_| Source::Unknown,

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::table::Object;
 use crate::crd::{self, PLURAL};
 use crate::index::IndexedStream;
+use crate::stream::places::Places;
 use crate::stream::types::Metadata;
 use crate::stream::{ImageStream, Key};
 
@@ -25,12 +26,17 @@ pub(super) enum Served {
 }
 
 impl Served {
-    /// Group and version.
-    pub(super) fn api_version(self) -> String {
+    /// Group.
+    pub(super) fn group(self) -> &'static str {
         match self {
-            Self::OpenShift => "image.openshift.io/v1".to_owned(),
-            Self::Pinstream => format!("{}/{}", crd::GROUP, crd::VERSION),
+            Self::OpenShift => "image.openshift.io",
+            Self::Pinstream => crd::GROUP,
         }
+    }
+
+    /// Group and version. Both have a first version.
+    pub(super) fn api_version(self) -> String {
+        format!("{}/{}", self.group(), crd::VERSION)
     }
 
     /// Requests for all objects of all namespaces.
@@ -42,8 +48,7 @@ impl Served {
 /// As RBAC and error messages name it: `imagestreams.GROUP`.
 impl fmt::Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let api_version = self.api_version();
-        write!(f, "{}.{}", PLURAL, api_version.split('/').next().unwrap_or_default())
+        write!(f, "{}.{}", PLURAL, self.group())
     }
 }
 
@@ -115,10 +120,10 @@ impl Item {
         Ok(ImageStream { metadata, spec, status, ..ImageStream::default() })
     }
 
-    /// Reduces it to what resolving reads. `registry_host` is the host that serves the streams' images, if one does.
-    pub(super) fn read(self, registry_host: Option<&str>) -> Object {
+    /// Reduces it to what resolving reads. Its images can be pulled from these places.
+    pub(super) fn read(self, places: &Places) -> Object {
         let key = self.key();
-        let content = self.parse().map(|stream| IndexedStream::new(&stream, registry_host));
+        let content = self.parse().map(|stream| IndexedStream::new(&stream, places));
         Object { key, content }
     }
 }
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
 
     fn object(value: &Value) -> Object {
-        serde_json::from_str::<Item>(&value.to_string()).unwrap().read(None)
+        serde_json::from_str::<Item>(&value.to_string()).unwrap().read(&Places::default())
     }
 
     #[test]
@@ -179,7 +184,7 @@ mod tests {
             "items": [{"metadata": {"name": "bad", "namespace": "demo"}, "spec": 1}, {"metadata": {"name": "good"}}]});
         let page: Page = serde_json::from_str(&page.to_string()).unwrap();
         assert_eq!((page.metadata.resource_version.as_str(), page.metadata.rest.as_str()), ("7", "token"));
-        let good: Vec<_> = page.items.into_iter().map(|item| item.read(None).content.is_ok()).collect();
+        let good: Vec<_> = page.items.into_iter().map(|item| item.read(&Places::default()).content.is_ok()).collect();
         assert_eq!(good, [false, true]);
     }
 
@@ -189,7 +194,7 @@ mod tests {
             r#"{"type":"ADDED","object":{"metadata":{"name":"app","resourceVersion":"8"},"spec":{"tags":null}}}"#;
         let Ok(WatchEvent::Added(item)) = serde_json::from_str::<WatchEvent<Item>>(event) else { panic!("{event}") };
         assert_eq!(item.version(), "8");
-        assert!(item.read(None).content.is_ok());
+        assert!(item.read(&Places::default()).content.is_ok());
     }
 
     #[test]

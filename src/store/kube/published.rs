@@ -12,27 +12,28 @@ use crate::metrics::Metrics;
 use crate::store::Streams;
 use crate::store::publish::Publisher;
 use crate::stream::Key;
+use crate::stream::places::Places;
 
 /// The streams as a table, and the way to those who resolve.
 pub struct Published {
-    registry_host: Option<String>,
+    places: Places,
     publisher: Publisher,
     table: Table,
     is_listed: bool,
 }
 
 impl Watched<Published> {
-    /// Publishes the streams of a cluster. `registry_host` is the host that serves their images, if one does.
+    /// Publishes the streams of a cluster, whose images can be pulled from these places.
     #[must_use]
     pub fn published(
         client: Client,
         preference: Preference,
-        registry_host: Option<String>,
+        places: Places,
         streams: Arc<Streams>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (publisher, table) = (Publisher::new(streams, metrics), Table::default());
-        Self::of(client, preference, Published { registry_host, publisher, table, is_listed: false })
+        Self::of(client, preference, Published { places, publisher, table, is_listed: false })
     }
 }
 
@@ -47,7 +48,7 @@ impl Sink for Published {
     }
 
     fn apply(&mut self, item: Item) {
-        let news = self.table.apply(item.read(self.registry_host.as_deref()));
+        let news = self.table.apply(item.read(&self.places));
         news.iter().for_each(tell);
     }
 

@@ -114,12 +114,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::stream::places::Places;
 
     fn good(name: &str, tags: usize) -> Object {
         let tags: Vec<_> = (0..tags).map(|tag| json!({"name": tag.to_string()})).collect();
         let stream = json!({"metadata": {"namespace": "demo", "name": name}, "spec": {"tags": tags}});
         let stream = serde_json::from_value(stream).unwrap();
-        Object { key: Key::new("demo", name), content: Ok(IndexedStream::new(&stream, None)) }
+        Object { key: Key::new("demo", name), content: Ok(IndexedStream::new(&stream, &Places::default())) }
     }
 
     fn bad(name: &str, reason: &str) -> Object {

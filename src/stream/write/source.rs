@@ -79,7 +79,7 @@ fn find<'a>(stream: &'a ImageStream, from: &ObjectReference, name: &str, context
 /// An image that the source has in the registry of the streams is this stream's as well, so that who may pull from this
 /// one may pull it.
 fn as_own(stream: &ImageStream, source: &ImageStream, event: &TagEvent, context: &Context<'_>) -> Option<String> {
-    let host = context.registry_host?;
+    let host = context.registry_host.known()?;
     let reference = Reference::parse(&event.docker_image_reference).ok()?;
     let repository = Reference { tag: None, digest: None, ..reference }.to_string();
     if pullspec::repository(source, Some(host))? != repository {

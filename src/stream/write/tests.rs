@@ -23,9 +23,10 @@ fn with_context<T>(host: Option<&str>, work: impl FnOnce(&Context<'_>) -> T) -> 
         _ => Source::Missing,
     };
     let permits = |reference: &Reference<'_>| reference.registry != Some("blocked.io");
+    let registry_host = host.map(str::to_owned).into();
     work(&Context {
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
-        registry_host: host,
+        registry_host: &registry_host,
         default_mode: ImportMode::PreserveOriginal,
         permits: &permits,
         source: &source,
@@ -174,6 +175,18 @@ fn words_of_closed_sets_are_refused_together() {
     let Read { stream, errors } = read_with_errors(written).unwrap();
     assert_eq!((stream.spec.tags[0].from.as_ref(), errors.len()), (None, 3));
     assert!(read(&json!({"metadata": {"name": "app"}, "spec": {"tags": 1}})).is_err());
+}
+
+#[test]
+fn settling_says_where_a_stream_is_served() {
+    let mut stored = stream("app", &json!([]));
+    stored.spec.docker_image_repository = "q.io/a/b".into();
+    let settled = |stored: &ImageStream, host| with_context(host, |context| settle(stored, context)).stream;
+    let served = settled(&stored, Some("reg.int:5000"));
+    assert_eq!(served.status.docker_image_repository, "reg.int:5000/demo/app");
+    assert_eq!(settled(&served, Some("reg.new")).status.docker_image_repository, "reg.new/demo/app");
+    assert_eq!(settled(&served, None).status.docker_image_repository, "q.io/a/b");
+    assert_eq!(RegistryHost::Unknown.repository(&served), "reg.int:5000/demo/app");
 }
 
 #[test]

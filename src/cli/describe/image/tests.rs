@@ -7,7 +7,7 @@ use super::*;
 use crate::image::Layer;
 
 fn described(image: Option<&Image>) -> String {
-    let shown = Shown { title: "app:1", digest: "sha256:aa", pull_spec: "q.io/app@sha256:aa", image };
+    let shown = Shown { title: "app:1", digest: "sha256:aa", pull_spec: "q.io/app@sha256:aa", not_local: None, image };
     text(&shown, "2026-01-02T03:04:10Z".parse().unwrap())
 }
 
@@ -18,6 +18,13 @@ fn layer(name: &str, size: u64) -> Layer {
 #[test]
 fn image_of_which_nothing_is_known_has_a_name() {
     assert_eq!(described(None), "Image Name:\tapp:1\nDocker Image:\tq.io/app@sha256:aa\nName:\t\tsha256:aa\n");
+}
+
+#[test]
+fn image_that_is_not_pulled_as_its_tag_says_tells_why() {
+    let shown =
+        Shown { title: "app:1", digest: "sha256:aa", pull_spec: "q.io/app", not_local: Some("no host"), image: None };
+    assert!(text(&shown, Timestamp::UNIX_EPOCH).ends_with("\nReference Policy:\tLocal, no host\n"));
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn tags_have_a_history_and_those_that_matter_most_come_first() {
     20.0 (latest, stable)
       updates automatically from registry q.io/app:20.0
         prefer registry pullthrough when referencing this tag
+        pulled from the source, or a pull-through cache of it: no registry host is set
 
       * q.io/app@sha256:b
           About a minute ago

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::index::IndexedStream;
+use crate::stream::places::Places;
 
 const DIGEST: &str = "sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
 const IMAGE: &str = "q.io/a/b@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
@@ -18,7 +19,7 @@ fn snapshot() -> Snapshot {
             "spec": {"lookupPolicy": {"local": local}, "tags": [{"name": "asked"}]},
             "status": {"tags": [{"tag": "1", "items": [{"dockerImageReference": "q.io/a/b:1", "image": DIGEST}]}]}}))
         .unwrap();
-        Arc::new(IndexedStream::new(&stream, None))
+        Arc::new(IndexedStream::new(&stream, &Places::default()))
     };
     Snapshot::new([stream("app", true), stream("off", false)])
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::store::directory::Directory;
 use crate::store::directory::Feed;
 use crate::store::home::Change;
+use crate::stream::places::Places;
 use crate::stream::types::SpecTag;
 
 const APP: &str = "# mine\napiVersion: pinstream.dev/v1\nkind: ImageStream\nmetadata: {name: app} # app\nspec:\n  tags:\n  - name: \"1\" # one\n    from: {kind: DockerImage, name: q.io/a/b:1}\n";
@@ -26,7 +27,7 @@ impl Place {
         for (path, text) in files {
             fs::write(folder.path().join(path), text).unwrap();
         }
-        let directory = Directory::new(folder.path().to_owned(), None);
+        let directory = Directory::new(folder.path().to_owned(), Places::default());
         let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
         let mut place = Self { folder, directory, home };
         place.look();
@@ -94,7 +95,7 @@ async fn change_of_a_tag_counts_though_nobody_looked() {
     fs::write(place.folder.path().join("a.yaml"), &changed).unwrap();
 
     let Place { folder, .. } = place;
-    let mut directory = Directory::new(folder.path().to_owned(), None);
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
     let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
     directory.look(SystemTime::now());
     let read = home.read(&Key::new("default", "app")).await.unwrap().unwrap();
@@ -216,7 +217,7 @@ async fn importer_is_told_what_is_there_moved_changed_broken_and_gone() {
     let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
     write("a.yaml", APP);
     write("b.yaml", &APP.replace("b:1", "b:2"));
-    let mut directory = Directory::new(folder.path().to_owned(), None);
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
     let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
     let (sender, mut changes) = mpsc::unbounded_channel();
     directory = directory.fed(Feed::new(home.clone(), sender));
@@ -241,4 +242,47 @@ async fn importer_is_told_what_is_there_moved_changed_broken_and_gone() {
     write("b.yaml", "# nothing\n");
     look();
     assert_eq!(told(&mut changes), ["app gone"]);
+}
+
+#[test]
+fn readers_are_told_all_streams_as_they_stand_and_nothing_is_written_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("a.yaml", APP);
+    write("b.yaml", &APP.replace("b:1", "b:2"));
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    let home = DirectoryHome::open_to_read(folder.path(), directory.owners(), ImportMode::Legacy, None);
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::to_read(home).and(sender));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    assert_eq!(told(&mut changes), ["app 0", "listed"]);
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut changes), ["app 0"]);
+    fs::remove_file(folder.path().join("b.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut changes), ["app gone"]);
+    assert!(!folder.path().join(".pinstream").exists());
+}
+
+#[test]
+fn readers_are_told_what_is_not_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    let invalid = APP.replace("q.io/a/b:1", "\"no image\"");
+    write("a.yaml", &invalid);
+    write("b.yaml", &invalid);
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
+    let (sender, mut imported) = mpsc::unbounded_channel();
+    let (reader, mut read) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::new(home, sender).and(reader));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    assert_eq!(told(&mut imported), ["app gone", "listed"]);
+    assert_eq!(told(&mut read), ["app 0", "listed"]);
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    look();
+    assert_eq!(told(&mut read), ["app 0"]);
 }

@@ -1,0 +1,186 @@
+//! What can be pulled, from where it is kept or from where it came.
+//!
+//! What belongs to a stream is decided by its history and by the manifests in it, before anything is given: that something
+//! is kept, or being fetched, for another stream is of no use to who may not have it.
+
+mod facts;
+mod fetch;
+mod fetches;
+mod needs;
+mod recent;
+mod search;
+mod upstream;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use tokio::time::Instant;
+
+pub use self::fetches::{Fetcher, Limits};
+pub use self::needs::Needs;
+
+use self::facts::Facts;
+use self::fetch::Wanted;
+use self::fetches::Fetches;
+use self::recent::Recent;
+use self::search::{Found, Sought, Within};
+use self::upstream::{Source, Upstream};
+use super::catalogue::Catalogue;
+use super::storage::{Storage, StorageError};
+use super::{Blob, Contents, Manifest, Part, PullError, Version};
+use crate::digest::Digest;
+use crate::metrics::UpstreamMetrics;
+use crate::registry::flights::Flights;
+use crate::registry::{Client, FetchError};
+use crate::store::home::Home;
+use crate::stream::Key;
+
+/// How many parts of manifests are remembered; each takes some hundred bytes.
+const FACTS_MAX: usize = 300_000;
+/// How many streams it is remembered of which images were asked for lately, and how many of each.
+const ASKED_MAX: usize = 10_000;
+const ASKED_OF_STREAM_MAX: usize = 8;
+/// How many manifests it is remembered of that they could not be had.
+const ABSENT_MAX: usize = 10_000;
+
+/// What everything that can be pulled is made of.
+pub struct Sources<H> {
+    /// What streams allow.
+    pub catalogue: Arc<Catalogue>,
+    /// What current tags need, by which the storage was opened.
+    pub needs: Arc<Needs>,
+    /// What is kept.
+    pub storage: Storage,
+    /// The client of registries.
+    pub client: Arc<Client>,
+    /// Who has the credentials of namespaces.
+    pub home: Arc<H>,
+    /// What is counted.
+    pub metrics: UpstreamMetrics,
+}
+
+/// Everything that can be pulled.
+pub struct Content<H> {
+    catalogue: Arc<Catalogue>,
+    needs: Arc<Needs>,
+    storage: Storage,
+    upstream: Arc<Upstream<H>>,
+    fetches: Arc<Fetches<H>>,
+    metrics: UpstreamMetrics,
+    /// What manifests say, by digest: the same for all.
+    facts: Recent<Digest, Arc<Facts>>,
+    /// The images of a stream that were asked for lately, the last one first.
+    asked: Recent<Key, Arc<[Digest]>>,
+    /// Manifests that are being fetched.
+    manifests: Flights<(Source, Digest), Result<Bytes, FetchError>>,
+    /// Manifests that cannot be had, until when that is believed.
+    absent: Recent<(Source, Digest), (Instant, FetchError)>,
+}
+
+impl<H: Home> Content<H> {
+    /// Nothing is asked yet. The [`Fetcher`] has to run beside it.
+    #[must_use]
+    pub fn new(sources: Sources<H>, limits: Limits) -> (Self, Fetcher) {
+        let Sources { catalogue, needs, storage, client, home, metrics } = sources;
+        let upstream = Arc::new(Upstream::new(client, home, metrics.clone()));
+        let (under_way, fetcher) = Fetches::new(Arc::clone(&upstream), storage.clone(), limits);
+        let content = Self {
+            catalogue,
+            needs,
+            storage,
+            upstream,
+            fetches: under_way,
+            metrics,
+            facts: Recent::new(FACTS_MAX),
+            asked: Recent::new(ASKED_MAX),
+            manifests: Flights::new(),
+            absent: Recent::new(ABSENT_MAX),
+        };
+        (content, fetcher)
+    }
+
+    /// The image of the history that a version is or belongs to, and the digest that is meant.
+    async fn image_of(&self, within: Within<'_>, version: &Version) -> Result<(Digest, Digest), PullError> {
+        let unknown = |what: &str| {
+            PullError::ManifestUnknown(format!("image stream {} has no {what} that can be pulled", within.key))
+        };
+        match version {
+            Version::Tag(tag) => {
+                let digest = within.pullable.tag(tag).ok_or_else(|| unknown(&format!("tag {tag}")))?;
+                Ok((digest.clone(), digest.clone()))
+            }
+            Version::Digest(digest) if within.pullable.has(digest) => Ok((digest.clone(), digest.clone())),
+            Version::Digest(digest) => {
+                let found = self.find(within, Sought::Child(digest)).await?;
+                Ok((found.ok_or_else(|| unknown(&format!("image {digest}")))?.image, digest.clone()))
+            }
+        }
+    }
+
+    /// The image of the history that a blob belongs to, and its size.
+    async fn image_with(&self, within: Within<'_>, digest: &Digest) -> Result<Found, PullError> {
+        let found = self.find(within, Sought::Blob(digest)).await?;
+        found.ok_or_else(|| PullError::BlobUnknown(format!("no image of stream {} has a blob {digest}", within.key)))
+    }
+
+    /// An image was asked for: what belongs to it will be, too.
+    fn is_asked(&self, key: &Key, image: &Digest) {
+        let before = self.asked.get(key).unwrap_or_default();
+        if before.first() == Some(image) {
+            return;
+        }
+        let others = before.iter().filter(|other| *other != image).take(ASKED_OF_STREAM_MAX - 1);
+        let asked = std::iter::once(image).chain(others).cloned().collect();
+        self.asked.put(key.clone(), asked, 1);
+    }
+
+    /// A part of a blob that is kept. What cannot be read there is as good as not kept.
+    async fn kept_blob(&self, digest: &Digest, part: Part) -> Result<Option<Blob>, PullError> {
+        match self.storage.read(digest, part).await {
+            Ok(blob) => Ok(blob),
+            Err(StorageError::Range { size, .. }) => Err(PullError::Range(size)),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a blob cannot be read from the storage");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<H: Home> Contents for Content<H> {
+    fn tags(&self, stream: &Key) -> Result<Vec<String>, PullError> {
+        Ok(self.catalogue.get(stream)?.tags().map(str::to_owned).collect())
+    }
+
+    async fn manifest(&self, stream: &Key, version: &Version) -> Result<Manifest, PullError> {
+        let pullable = self.catalogue.get(stream)?;
+        let within = Within { key: stream, pullable: &pullable };
+        let (image, digest) = self.image_of(within, version).await?;
+        let (bytes, facts) = self.read(within, &image, &digest).await?;
+        self.is_asked(stream, &image);
+        Ok(Manifest { digest, media_type: facts.media_type.to_string(), bytes })
+    }
+
+    async fn blob(&self, stream: &Key, digest: &Digest, part: Part) -> Result<Blob, PullError> {
+        let pullable = self.catalogue.get(stream)?;
+        let within = Within { key: stream, pullable: &pullable };
+        let Found { image, size } = self.image_with(within, digest).await?;
+        loop {
+            let ended = self.fetches.ended();
+            if let Some(blob) = self.kept_blob(digest, part).await? {
+                self.metrics.hit("blob");
+                return Ok(blob);
+            }
+            let Source { namespace, origins } = within.source(&image);
+            let wanted = Wanted { digest: digest.clone(), size, origins };
+            if let Some((fetch, turn)) = self.fetches.join(wanted, &namespace, ended)? {
+                return fetch.blob(part, turn).await;
+            }
+        }
+    }
+
+    async fn size(&self, stream: &Key, digest: &Digest) -> Result<u64, PullError> {
+        let pullable = self.catalogue.get(stream)?;
+        Ok(self.image_with(Within { key: stream, pullable: &pullable }, digest).await?.size)
+    }
+}

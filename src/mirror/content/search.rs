@@ -1,0 +1,226 @@
+//! Which images of a stream something belongs to: found by reading manifests, as few as will do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use tokio::time::Instant;
+
+use super::Content;
+use super::facts::Facts;
+use super::upstream::{Source, worse};
+use crate::digest::Digest;
+use crate::mirror::PullError;
+use crate::mirror::catalogue::Pullable;
+use crate::registry::{FetchError, Reason, Retry};
+use crate::store::home::Home;
+use crate::stream::Key;
+
+/// The most bytes of a manifest, as registries have it.
+pub(super) const MANIFEST_MAX: usize = 4 << 20;
+/// How long it is remembered that a manifest is not there.
+const ABSENT: Duration = Duration::from_mins(1);
+/// The same if it could not be had for another reason: who looks through a history does not wait for each of its images.
+const TROUBLE: Duration = Duration::from_secs(3);
+/// How many manifests one request has fetched to learn what is in them.
+const FETCHED_MAX: usize = 200;
+
+/// A stream in which something is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Within<'a> {
+    pub(super) key: &'a Key,
+    pub(super) pullable: &'a Pullable,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Sought<'a> {
+    /// An image of an index.
+    Child(&'a Digest),
+    /// A configuration or a layer.
+    Blob(&'a Digest),
+}
+
+/// Where it was found.
+pub(super) struct Found {
+    /// The image of the history that it belongs to.
+    pub(super) image: Digest,
+    /// How many bytes a blob has.
+    pub(super) size: u64,
+}
+
+/// How far one goes to learn what a manifest says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Memory,
+    Storage,
+    Upstream,
+}
+
+impl Within<'_> {
+    /// From where an image of the history comes, and what belongs to it.
+    pub(super) fn source(&self, image: &Digest) -> Source {
+        Source { namespace: self.key.namespace.clone(), origins: self.pullable.origins(image) }
+    }
+}
+
+impl<H: Home> Content<H> {
+    /// Looks for something in the images of a stream: first in those that were asked for lately, then in the newest of each
+    /// tag, then in older ones. What is known is looked at before what is kept, and that before any registry is asked.
+    pub(super) async fn find(&self, within: Within<'_>, sought: Sought<'_>) -> Result<Option<Found>, FetchError> {
+        let images = self.in_order(within);
+        let (mut trouble, mut fetched) = (None, 0);
+        for reach in [Reach::Memory, Reach::Storage, Reach::Upstream] {
+            for image in &images {
+                match self.find_in(within, image, sought, (reach, &mut fetched)).await {
+                    Ok(None) => {}
+                    Ok(Some(found)) => return Ok(Some(found)),
+                    Err(error) if error.reason == Reason::NotFound => {}
+                    Err(error) => trouble = Some(worse(trouble, error)),
+                }
+            }
+        }
+        trouble.map_or(Ok(None), Err)
+    }
+
+    fn in_order(&self, within: Within<'_>) -> Vec<Digest> {
+        let lately = self.asked.get(within.key).unwrap_or_default();
+        let mut images: Vec<Digest> = lately.iter().filter(|image| within.pullable.has(image)).cloned().collect();
+        let rest = within.pullable.images().into_iter().filter(|image| !lately.contains(image)).cloned();
+        images.extend(rest);
+        images
+    }
+
+    async fn find_in(
+        &self,
+        within: Within<'_>,
+        image: &Digest,
+        sought: Sought<'_>,
+        (reach, fetched): (Reach, &mut usize),
+    ) -> Result<Option<Found>, FetchError> {
+        let found = |size| Ok(Some(Found { image: image.clone(), size }));
+        let Some(facts) = self.facts(within, image, image, (reach, fetched)).await? else { return Ok(None) };
+        let digest = match sought {
+            Sought::Child(digest) if facts.children.contains(digest) => return found(0),
+            Sought::Child(_) => return Ok(None),
+            Sought::Blob(digest) => digest,
+        };
+        if let Some(size) = facts.blob(digest) {
+            return found(size);
+        }
+        let mut trouble = None;
+        for child in &facts.children {
+            match self.facts(within, image, child, (reach, fetched)).await {
+                Ok(facts) => {
+                    if let Some(size) = facts.and_then(|facts| facts.blob(digest)) {
+                        return found(size);
+                    }
+                }
+                Err(error) => trouble = Some(worse(trouble, error)),
+            }
+        }
+        trouble.map_or(Ok(None), Err)
+    }
+
+    /// What a manifest says that is, or belongs to, `image`. `None` if that is not to be learned within reach.
+    async fn facts(
+        &self,
+        within: Within<'_>,
+        image: &Digest,
+        digest: &Digest,
+        (reach, fetched): (Reach, &mut usize),
+    ) -> Result<Option<Arc<Facts>>, FetchError> {
+        if let Some(known) = self.facts.get(digest) {
+            return Ok(Some(known));
+        }
+        match reach {
+            Reach::Memory => Ok(None),
+            Reach::Storage => match self.kept(digest).await {
+                Some(bytes) => self.learn(digest, &bytes).map(Some),
+                None => Ok(None),
+            },
+            Reach::Upstream => {
+                *fetched += 1;
+                if *fetched > FETCHED_MAX {
+                    return Err(unsearched());
+                }
+                let bytes = self.fetch_manifest(&within.source(image), digest).await?;
+                self.learn(digest, &bytes).map(Some)
+            }
+        }
+    }
+
+    /// A manifest that is, or belongs to, `image`, and what it says.
+    pub(super) async fn read(
+        &self,
+        within: Within<'_>,
+        image: &Digest,
+        digest: &Digest,
+    ) -> Result<(Bytes, Arc<Facts>), PullError> {
+        let bytes = if let Some(bytes) = self.kept(digest).await {
+            self.metrics.hit("manifest");
+            bytes
+        } else {
+            self.metrics.missed("manifest");
+            self.fetch_manifest(&within.source(image), digest).await?
+        };
+        let facts = self.learn(digest, &bytes)?;
+        Ok((bytes, facts))
+    }
+
+    /// What a manifest says, remembered.
+    fn learn(&self, digest: &Digest, bytes: &[u8]) -> Result<Arc<Facts>, FetchError> {
+        if let Some(known) = self.facts.get(digest) {
+            return Ok(known);
+        }
+        let facts = Facts::read(bytes).map_err(|error| {
+            let message = format!("{digest} is no manifest that can be passed on: {error}");
+            FetchError { reason: Reason::Invalid, message, retry: Retry::Never }
+        })?;
+        self.needs.learn(digest, &facts);
+        let facts = Arc::new(facts);
+        self.facts.put(digest.clone(), Arc::clone(&facts), facts.weight());
+        Ok(facts)
+    }
+
+    /// A manifest from the storage. One that cannot be read there is as good as none.
+    async fn kept(&self, digest: &Digest) -> Option<Bytes> {
+        self.storage.bytes(digest, MANIFEST_MAX).await.unwrap_or_else(|error| {
+            tracing::warn!(%digest, %error, "a manifest cannot be read from the storage");
+            None
+        })
+    }
+
+    /// A manifest from where it came. Who asks for the same with the same credentials at the same time shares the answer.
+    async fn fetch_manifest(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
+        let work = async || match self.kept(digest).await {
+            // It came since it was looked for.
+            Some(bytes) => Ok(bytes),
+            None => self.fetch_manifest_alone(source, digest).await,
+        };
+        self.manifests.share((source.clone(), digest.clone()), work).await
+    }
+
+    /// Fetches a manifest and keeps it. That it cannot be had is remembered for a while.
+    async fn fetch_manifest_alone(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
+        let absent = (source.clone(), digest.clone());
+        let now = Instant::now();
+        if let Some((_, error)) = self.absent.get(&absent).filter(|(until, _)| now < *until) {
+            return Err(error);
+        }
+        let fetched = self.upstream.manifest(source, digest).await.inspect_err(|error| {
+            let lasts = if error.reason == Reason::NotFound { ABSENT } else { TROUBLE };
+            self.absent.put(absent, (now + lasts, error.clone()), 1);
+        })?;
+        if let Err(error) = self.storage.keep_bytes(digest, fetched.clone()).await {
+            tracing::debug!(%digest, %error, "a manifest was passed on and not kept");
+        }
+        Ok(fetched)
+    }
+}
+
+/// More manifests would have to be fetched than are for one request.
+fn unsearched() -> FetchError {
+    let message = "more manifests have to be read to say whether the stream has it; ask again".to_owned();
+    FetchError { reason: Reason::TooManyRequests, message, retry: Retry::Later }
+}
