@@ -6,6 +6,7 @@
 mod directory;
 mod error;
 pub mod garbage;
+mod layout;
 mod ledger;
 mod pieces;
 mod place;
@@ -228,13 +229,15 @@ impl Storage {
     /// # Errors
     /// If it cannot be listed to the end.
     pub async fn list(&self) -> Result<Vec<Kept>, StorageError> {
-        let now = jiff::Timestamp::now().as_millisecond();
+        let (now, blobs) = (jiff::Timestamp::now().as_millisecond(), self.blobs());
         let kept = |meta: ObjectMeta| {
             let age = now.saturating_sub(meta.last_modified.timestamp_millis());
             let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
-            Some(Kept { digest: digest_of(&meta.location)?, size: meta.size, age })
+            let parts: Vec<_> = meta.location.prefix_match(&blobs)?.collect();
+            let digest = layout::digest(parts.iter().map(AsRef::as_ref))?;
+            Some(Kept { digest, size: meta.size, age })
         };
-        let listed = self.inner.store.list(Some(&self.blobs()));
+        let listed = self.inner.store.list(Some(&blobs));
         let kept = listed.try_filter_map(|meta| std::future::ready(Ok(kept(meta))));
         kept.try_collect().await.map_err(|error| self.unmanageable(error))
     }
@@ -361,7 +364,7 @@ impl Storage {
     }
 
     fn path(&self, digest: &Digest) -> Path {
-        parts(digest).iter().fold(self.blobs(), |path, part| path.join(*part))
+        layout::parts(digest).iter().fold(self.blobs(), |path, part| path.join(*part))
     }
 
     fn unreadable(&self, digest: &Digest, error: impl Into<Reason>) -> StorageError {
@@ -395,18 +398,6 @@ fn body(result: GetResult, range: Range<u64>) -> BoxStream<'static, io::Result<B
         GetResultPayload::File(file, _) => pieces::of_file(file, range),
         GetResultPayload::Stream(stream) => stream.map_err(io::Error::other).boxed(),
     }
-}
-
-/// Folders and name of the file that has something. No folder has too many.
-fn parts(digest: &Digest) -> [&str; 3] {
-    [digest.algorithm(), digest.hex().get(..2).unwrap_or_default(), digest.hex()]
-}
-
-/// What is kept at a path.
-fn digest_of(path: &Path) -> Option<Digest> {
-    let mut parts = path.parts().collect::<Vec<_>>().into_iter().rev();
-    let (hex, _, algorithm) = (parts.next()?, parts.next()?, parts.next()?);
-    format!("{}:{}", algorithm.as_ref(), hex.as_ref()).parse().ok()
 }
 
 /// `None` for what is not there.

@@ -27,6 +27,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("registry/patience", &[]),
     ("mirror/access/anonymous", &[]),
     ("mirror/handler/path", &["digest", "reference", "stream"]),
+    ("mirror/storage/layout", &["digest"]),
     ("mirror/storage/ledger", &["digest"]),
     ("digest", &[]),
     ("mirror/content/facts", &["digest", "registry"]),

@@ -11,7 +11,8 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tokio::task::spawn_blocking;
 
-use super::ledger::{Found, Ledger};
+use super::layout;
+use super::ledger::{Found, Ledger, Shortage};
 use super::spool::{self, Checked, SpoolFile};
 use super::{BLOBS, Needed, Place, SPOOLS, StorageError};
 use crate::digest::Digest;
@@ -67,31 +68,40 @@ impl Directory {
     /// Takes out what is not needed until there is room, and reserves it.
     fn make_room(&self, digest: &Digest, size: u64) -> Result<(), StorageError> {
         for _ in 0..TRIES {
-            let victims = {
+            let (shortage, candidates) = {
                 let mut ledger = self.ledger();
-                match self.victims(&ledger, size) {
-                    Some(victims) if victims.is_empty() => {
-                        ledger.reserve(digest, size, SystemTime::now());
-                        return Ok(());
-                    }
-                    Some(victims) => victims,
-                    None => break,
-                }
+                let Some(shortage) = self.budget.and_then(|budget| ledger.shortage(digest, size, budget)) else {
+                    ledger.reserve(digest, size, SystemTime::now());
+                    return Ok(());
+                };
+                (shortage, ledger.candidates())
             };
+            let Some(victims) = self.victims(shortage, candidates) else { break };
             self.evict(&victims);
         }
         let (place, budget) = (self.root.display().to_string(), self.budget.unwrap_or_default());
         Err(StorageError::Full { digest: digest.clone(), place, budget })
     }
 
-    fn victims(&self, ledger: &Ledger, room: u64) -> Option<Vec<(Digest, u64)>> {
-        let Some(budget) = self.budget else { return Some(Vec::new()) };
-        ledger.victims(room, budget, |digest| !self.evict_needed && self.needed.is_needed(digest))
+    /// Takes out what is too much, as far as that may be.
+    fn shrink(&self) {
+        let (shortage, candidates) = {
+            let ledger = self.ledger();
+            let Some(shortage) = self.budget.and_then(|budget| ledger.excess(budget)) else { return };
+            (shortage, ledger.candidates())
+        };
+        if let Some(victims) = self.victims(shortage, candidates) {
+            self.evict(&victims);
+        }
+    }
+
+    fn victims(&self, shortage: Shortage, candidates: Vec<Found>) -> Option<Vec<Found>> {
+        shortage.victims(candidates, |digest| self.needed.is_needed(digest), self.evict_needed)
     }
 
     /// Takes these out, but for those that another replica used meanwhile.
-    fn evict(&self, victims: &[(Digest, u64)]) {
-        for (digest, size) in victims {
+    fn evict(&self, victims: &[Found]) {
+        for Found { digest, size, .. } in victims {
             let path = self.path(digest);
             let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
             let mut ledger = self.ledger();
@@ -126,9 +136,14 @@ impl Directory {
         used.is_known
     }
 
-    /// Its digest was found right.
+    /// Its digest was found right. It may be another replica's, and gone meanwhile.
     pub(super) fn checked(&self, digest: &Digest) {
-        self.ledger().checked(digest, SystemTime::now());
+        let mut ledger = self.ledger();
+        if let Ok(metadata) = fs::metadata(self.path(digest)) {
+            ledger.checked(digest, metadata.len(), SystemTime::now());
+        }
+        drop(ledger);
+        self.count();
     }
 
     /// It was deleted.
@@ -147,10 +162,7 @@ impl Directory {
                 return Err(StorageError::Folder { path: self.root.join(BLOBS), reason: error.into() });
             }
         }
-        let victims = self.victims(&self.ledger(), 0);
-        if let Some(victims) = victims {
-            self.evict(&victims);
-        }
+        self.shrink();
         self.count();
         Ok(())
     }
@@ -158,18 +170,33 @@ impl Directory {
     /// Everything that is there.
     fn found(&self) -> io::Result<Vec<Found>> {
         let mut found = Vec::new();
-        for algorithm in folders(&self.root.join(BLOBS))? {
-            for folder in folders(&algorithm)? {
+        for folder in folders(&self.root.join(BLOBS))? {
+            for folder in folders(&folder)? {
                 for entry in fs::read_dir(folder)? {
-                    found.extend(found_in(&algorithm, &entry?)?);
+                    found.extend(self.found_in(&entry?)?);
                 }
             }
         }
         Ok(found)
     }
 
+    /// What a file is, if it is something that is kept. One that has just gone is not.
+    fn found_in(&self, entry: &fs::DirEntry) -> io::Result<Option<Found>> {
+        let path = entry.path();
+        let parts = path.strip_prefix(self.root.join(BLOBS)).ok().and_then(Path::to_str).map(|path| path.split('/'));
+        let Some(digest) = parts.and_then(layout::digest) else { return Ok(None) };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => {
+                Ok(Some(Found { digest, size: metadata.len(), used: metadata.modified()? }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
-        super::parts(digest).iter().fold(self.root.join(BLOBS), |path, part| path.join(part))
+        layout::parts(digest).iter().fold(self.root.join(BLOBS), |path, part| path.join(part))
     }
 
     fn count(&self) {
@@ -214,21 +241,4 @@ fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(folders)
-}
-
-/// What a file is, if it is something that is kept. One that has just gone is not.
-fn found_in(algorithm: &Path, entry: &fs::DirEntry) -> io::Result<Option<Found>> {
-    let name = entry.file_name();
-    let (Some(algorithm), Some(hex)) = (algorithm.file_name().and_then(|name| name.to_str()), name.to_str()) else {
-        return Ok(None);
-    };
-    let Ok(digest) = format!("{algorithm}:{hex}").parse() else { return Ok(None) };
-    match entry.metadata() {
-        Ok(metadata) if metadata.is_file() => {
-            Ok(Some(Found { digest, size: metadata.len(), used: metadata.modified()? }))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

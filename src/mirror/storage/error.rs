@@ -126,3 +126,20 @@ impl fmt::Display for Reason {
         if tried.contains(&stopped) { f.write_str(&tried) } else { write!(f, "{tried}: {stopped}") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Outer(&'static str, #[source] std::io::Error);
+
+    #[test]
+    fn what_stopped_it_is_said_once() {
+        let root = || std::io::Error::other("connection refused");
+        assert_eq!(Reason::from(Outer("request failed", root())).to_string(), "request failed: connection refused");
+        assert_eq!(Reason::from(Outer("oh: connection refused", root())).to_string(), "oh: connection refused");
+        assert_eq!(Reason::from(root()).to_string(), "connection refused");
+    }
+}

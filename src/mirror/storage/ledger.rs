@@ -53,6 +53,53 @@ pub(super) struct Use {
     pub is_known: bool,
 }
 
+/// How many bytes are to be taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shortage {
+    /// At least.
+    must: u64,
+    /// So that it lasts for a while.
+    enough: u64,
+}
+
+impl Shortage {
+    fn of(wanted: u64, budget: u64) -> Option<Self> {
+        let over = |limit: u64| wanted.saturating_sub(limit);
+        (wanted > budget).then(|| Self { must: over(budget), enough: over(budget - budget / SLACK) })
+    }
+
+    /// What is to be taken out of these, least recently used first. What is needed only goes if it may, and if there is no
+    /// other room. `None` if what may go is not enough.
+    pub(super) fn victims(
+        self,
+        mut candidates: Vec<Found>,
+        is_needed: impl Fn(&Digest) -> bool,
+        may_take_needed: bool,
+    ) -> Option<Vec<Found>> {
+        candidates.sort_unstable_by(|one, other| (one.used, &one.digest).cmp(&(other.used, &other.digest)));
+        let (mut victims, mut needed, mut freed) = (Vec::new(), Vec::new(), 0_u64);
+        for candidate in candidates {
+            if freed >= self.enough {
+                break;
+            }
+            if is_needed(&candidate.digest) {
+                needed.push(candidate);
+            } else {
+                freed += candidate.size;
+                victims.push(candidate);
+            }
+        }
+        for candidate in needed.into_iter().filter(|_| may_take_needed) {
+            if freed >= self.must {
+                break;
+            }
+            freed += candidate.size;
+            victims.push(candidate);
+        }
+        (freed >= self.must).then_some(victims)
+    }
+}
+
 impl Ledger {
     /// How much there is, and how much is about to be.
     pub(super) fn bytes(&self) -> u64 {
@@ -111,13 +158,6 @@ impl Ledger {
         self.entries.get(digest).is_none_or(|entry| entry.coming == 0)
     }
 
-    /// Its digest was found right.
-    pub(super) fn checked(&mut self, digest: &Digest, now: SystemTime) {
-        if let Some(entry) = self.entries.get_mut(digest) {
-            entry.checked = Some(now);
-        }
-    }
-
     /// Somebody else used it then. Gives whether that is news.
     pub(super) fn used_elsewhere(&mut self, digest: &Digest, used: SystemTime) -> bool {
         let Some(entry) = self.entries.get_mut(digest) else { return false };
@@ -126,31 +166,30 @@ impl Ledger {
         is_news
     }
 
-    /// What is to be taken out so that so many bytes more are within the budget, least recently used first. `None` if what may
-    /// be taken out is not enough.
-    pub(super) fn victims(
-        &self,
-        room: u64,
-        budget: u64,
-        is_needed: impl Fn(&Digest) -> bool,
-    ) -> Option<Vec<(Digest, u64)>> {
-        let over = |limit: u64| self.bytes.saturating_add(room).saturating_sub(limit);
-        let must = over(budget);
-        if must == 0 {
-            return Some(Vec::new());
-        }
-        let enough = over(budget - budget / SLACK);
-        let mut candidates: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.coming == 0).collect();
-        candidates.sort_unstable_by_key(|(digest, entry)| (entry.used, *digest));
-        let (mut victims, mut freed) = (Vec::new(), 0_u64);
-        for (digest, entry) in candidates.into_iter().filter(|(digest, _)| !is_needed(digest)) {
-            if freed >= enough {
-                break;
-            }
-            freed += entry.size;
-            victims.push((digest.clone(), entry.size));
-        }
-        (freed >= must).then_some(victims)
+    /// Something is there and right, whoever brought it.
+    pub(super) fn checked(&mut self, digest: &Digest, size: u64, now: SystemTime) {
+        self.change(digest);
+        let entry = self.entries.entry(digest.clone()).or_insert_with(|| Entry::new(0, now));
+        self.bytes = self.bytes - entry.size + size;
+        *entry = Entry { size, checked: Some(now), is_there: true, ..entry.clone() };
+    }
+
+    /// How far something of that size leads over the budget. Nothing is to be taken out if it does not.
+    pub(super) fn shortage(&self, digest: &Digest, size: u64, budget: u64) -> Option<Shortage> {
+        // What is replaced takes no further room.
+        let replaced = self.entries.get(digest).map_or(0, |entry| entry.size);
+        Shortage::of(self.bytes.saturating_sub(replaced).saturating_add(size), budget)
+    }
+
+    /// How far what is there is over the budget.
+    pub(super) fn excess(&self, budget: u64) -> Option<Shortage> {
+        Shortage::of(self.bytes, budget)
+    }
+
+    /// What may be taken out, in no order.
+    pub(super) fn candidates(&self) -> Vec<Found> {
+        let idle = self.entries.iter().filter(|(_, entry)| entry.coming == 0);
+        idle.map(|(digest, entry)| Found { digest: digest.clone(), size: entry.size, used: entry.used }).collect()
     }
 
     /// A look at the directory begins.

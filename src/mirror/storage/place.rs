@@ -12,6 +12,8 @@ use super::StorageError;
 
 /// Schemes of the object stores that are known.
 const BUCKETS: &[&str] = &["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss"];
+/// A blob takes as long as its client reads it; silence is what is limited.
+const PATIENCE: &[(&str, &str)] = &[("timeout", "24h"), ("read_timeout", "60s")];
 /// What the names of options of object stores begin with.
 const OPTIONS: &[&str] = &["AWS_", "GOOGLE_", "AZURE_"];
 
@@ -59,7 +61,9 @@ impl Place {
     /// The client of a bucket, and where in it blobs are.
     pub(super) fn bucket(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), StorageError> {
         let failed = |error: object_store::Error| StorageError::Open { place: self.to_string(), reason: error.into() };
-        let (store, root) = object_store::parse_url_opts(url, self.options.iter().cloned()).map_err(failed)?;
+        let patience = PATIENCE.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let options = patience.chain(self.options.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        let (store, root) = object_store::parse_url_opts(url, options).map_err(failed)?;
         Ok((store.into(), root))
     }
 }
@@ -160,6 +164,18 @@ mod tests {
     fn what_is_no_place_says_why(#[case] written: &str, #[case] expected: &str) {
         let error = parse(written).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+    }
+
+    #[rstest]
+    #[case("s3://bucket/prefix")]
+    #[case("az://container/prefix")]
+    fn clients_of_buckets_are_made(#[case] url: &str) {
+        let environment =
+            [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AZURE_STORAGE_ACCOUNT_NAME", "c")];
+        let place = Place::parse(url, environment.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+        let Kind::Bucket(url) = place.kind() else { panic!("{place} is a directory") };
+        let (_, root) = place.bucket(url).unwrap();
+        assert_eq!(root.as_ref(), "prefix");
     }
 
     #[test]

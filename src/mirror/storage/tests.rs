@@ -81,7 +81,7 @@ impl Room {
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {
-        let [algorithm, start, hex] = parts(digest);
+        let [algorithm, start, hex] = layout::parts(digest);
         self.folder.path().join(BLOBS).join(algorithm).join(start).join(hex)
     }
 
@@ -203,7 +203,10 @@ async fn small_content_is_read_at_once_and_has_a_limit() {
 #[tokio::test]
 async fn everything_is_listed_but_what_is_no_digest() {
     let (room, folder) = (Room::new().await, TempDir::new().unwrap());
-    fs::write(room.folder.path().join(BLOBS).join("README"), "x").unwrap();
+    let blobs = room.folder.path().join(BLOBS);
+    fs::write(blobs.join("README"), "x").unwrap();
+    fs::create_dir_all(blobs.join("sha256/zz")).unwrap();
+    fs::write(blobs.join("sha256/zz").join(blob(1).0.hex()), "elsewhere").unwrap();
     let bucket = bucket(&folder);
     bucket.inner.store.put(&bucket.blobs().join("sha256").join("ab").join("abc"), "x".into()).await.unwrap();
     for storage in [room.storage.clone(), bucket] {
