@@ -44,7 +44,13 @@ pub(super) enum Sought<'a> {
     Blob(&'a Digest),
 }
 
-impl Sought<'_> {
+impl<'a> Sought<'a> {
+    fn digest(self) -> &'a Digest {
+        match self {
+            Self::Child(digest) | Self::Blob(digest) => digest,
+        }
+    }
+
     /// Its size, if it belongs to a manifest that says so. That of a manifest does not matter.
     fn size_in(self, facts: &Facts) -> Option<u64> {
         match self {
@@ -101,7 +107,9 @@ impl<H: Home> Content<H> {
                 }
             }
         }
-        trouble.map_or(Ok(None), Err)
+        let Some(error) = trouble else { return Ok(None) };
+        tracing::warn!(stream = %within.key, digest = %sought.digest(), %error, "a part of an image could not be looked for");
+        Err(error)
     }
 
     fn in_order(&self, within: Within<'_>) -> Vec<Digest> {
@@ -180,7 +188,8 @@ impl<H: Home> Content<H> {
             bytes
         } else {
             self.metrics.missed("manifest");
-            self.fetch_manifest(&within.source(image), digest).await?
+            let told = |error: &FetchError| tracing::warn!(stream = %within.key, %digest, %error, "a manifest could not be fetched");
+            self.fetch_manifest(&within.source(image), digest).await.inspect_err(told)?
         };
         let facts = self.learn(digest, &bytes)?;
         Ok((bytes, facts))
