@@ -10,8 +10,10 @@ mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
+mod client_tests;
 mod command_tests;
 mod condition_tests;
+mod conformance_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
@@ -25,6 +27,7 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod layout;
 mod local_tests;
 mod node;
 mod pinning_tests;
@@ -32,6 +35,7 @@ mod pinstream;
 mod process;
 mod proxy;
 mod puller_tests;
+mod pulling;
 mod reading_tests;
 mod registry;
 mod registry_access_tests;
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
     let importing = [
+        client_tests::TESTS,
+        conformance_tests::TESTS,
         command_tests::importing::TESTS,
         directory_tests::TESTS,
         import_registry_tests::TESTS,
