@@ -61,8 +61,8 @@ struct Report(String);
 
 impl Report {
     fn result(&self, name: &str) -> &str {
-        let results = self.0.lines().filter_map(|line| line.split_once(':'));
-        let found = results.filter(|(left, _)| left.trim().trim_end_matches('.') == name).next_back();
+        let mut results = self.0.lines().filter_map(|line| line.split_once(':'));
+        let found = results.rfind(|(left, _)| left.trim().trim_end_matches('.') == name);
         found.unwrap_or_else(|| panic!("no {name} in:\n{}", self.0)).1.trim()
     }
 
