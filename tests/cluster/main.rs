@@ -40,6 +40,7 @@ mod reading_tests;
 mod registry;
 mod registry_access_tests;
 mod release;
+mod release_registry_tests;
 mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         import_registry_tests::TESTS,
         import_tests::TESTS,
         registry_access_tests::TESTS,
+        release_registry_tests::TESTS,
     ]
     .concat();
     let tests = [
