@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod availability_tests;
+mod bucket_tests;
+mod buckets;
 mod cert_manager;
 mod certificates;
 mod chart;
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
     let importing = [
+        bucket_tests::TESTS,
         client_tests::TESTS,
         conformance_tests::TESTS,
         command_tests::importing::TESTS,
