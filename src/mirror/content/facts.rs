@@ -1,7 +1,6 @@
 //! What a manifest says of what belongs to it. Pure.
 
 use crate::digest::Digest;
-use crate::image::Child;
 use crate::registry::manifest::{self, Manifest, ManifestError, is_index};
 
 /// What belongs to a manifest.
@@ -28,8 +27,11 @@ impl Facts {
                 (media_type, Vec::new(), all.filter_map(|(digest, size)| Some((digest.parse().ok()?, size))).collect())
             }
         };
-        let indexes = digests(children.iter().filter(|child| is_index(&child.media_type)));
-        let children = digests(children.iter());
+        let digests = |are_indexes: bool| {
+            let wanted = children.iter().filter(|child| !are_indexes || is_index(&child.media_type));
+            wanted.filter_map(|child| child.digest.parse().ok()).collect()
+        };
+        let (children, indexes) = (digests(false), digests(true));
         let is_plain = media_type.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain {
             return Err(ManifestError::Form("its media type is none".to_owned()));
@@ -51,10 +53,6 @@ impl Facts {
     pub(super) fn weight(&self) -> usize {
         2 + self.children.len() + self.indexes.len() + self.blobs.len()
     }
-}
-
-fn digests<'a>(children: impl Iterator<Item = &'a Child>) -> Box<[Digest]> {
-    children.filter_map(|child| child.digest.parse().ok()).collect()
 }
 
 #[cfg(test)]
