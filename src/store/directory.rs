@@ -37,6 +37,9 @@ use crate::stream::{ImageStream, Key};
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A file changed less than this ago may still be written to: it is read at the next look, or read again.
 const SETTLING: Duration = Duration::from_millis(100);
+/// Of a larger JSON file the streams are read once more to be handed on, rather than held until all of it was read. (YAML
+/// is read too slowly for that.)
+const HELD_MAX: usize = 8 << 20;
 
 /// The streams of a directory of manifests.
 #[derive(Debug)]
@@ -224,6 +227,7 @@ impl Directory {
         let mut places: HashMap<Key, Place> = HashMap::new();
         let (mut twice, mut fed, mut claimed) = (None, Vec::new(), Vec::new());
         let format = format_of(path).unwrap_or(Format::Yaml);
+        let is_large = format == Format::Json && bytes.len() > HELD_MAX;
         let result = documents::read(bytes, format, |item, place| match item {
             Item::Stream(mut stream) => {
                 let key = stream.key();
@@ -232,7 +236,9 @@ impl Directory {
                 }
                 if let Some(feed) = self.feed.as_ref().filter(|_| self.claim(&key, path, &mut claimed)) {
                     let is_valid = feed.number(&mut stream);
-                    fed.push((is_valid, (*stream).clone()));
+                    if !is_large {
+                        fed.push((is_valid, (*stream).clone()));
+                    }
                 }
                 streams.push((place, Arc::new(IndexedStream::new(&stream, &self.places))));
             }
@@ -258,7 +264,23 @@ impl Directory {
         for (is_valid, stream) in fed {
             self.hand_on(is_valid, stream);
         }
+        if is_large {
+            self.hand_on_all(path, bytes);
+        }
         Ok(streams)
+    }
+
+    /// Hands on a file's streams one by one, as they are read once more.
+    fn hand_on_all(&self, path: &Path, bytes: &[u8]) {
+        let Some(feed) = &self.feed else { return };
+        // Nothing can be wrong with what was read before.
+        let _ = documents::read(bytes, Format::Json, |item, _| {
+            let Item::Stream(mut stream) = item else { return };
+            if self.owners.read().get(&stream.key()).is_some_and(|owner| owner == path) {
+                let is_valid = feed.number(&mut stream);
+                self.hand_on(is_valid, *stream);
+            }
+        });
     }
 
     /// A stream is the file's if no other file has it. One that nobody had is claimed.

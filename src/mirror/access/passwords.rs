@@ -96,8 +96,8 @@ impl Passwords {
         if password.len() > PASSWORD_MAX {
             return Err(Refusal::BadCredentials);
         }
-        // With the hash, so that a new password counts at once.
-        let question = fingerprint(&[user, password, &hash]);
+        // With the hash, so that a new password counts at once, and so does that a user is gone.
+        let question = fingerprint(&[user, password, &hash, if is_there { "there" } else { "gone" }]);
         if let Some(answer) = self.kept.get(&question, Instant::now()) {
             return verdict(answer);
         }

@@ -75,7 +75,10 @@ mod tests {
         let limit = Duration::from_secs(1);
         let limits = TimeLimits { head: limit, idle: limit, write: limit };
         let activity = Arc::new(Activity::new(Protocol::Http1, limits));
-        let state = || (activity.state().in_flight, activity.state().unsent);
+        let state = || {
+            let state = activity.state();
+            (state.in_flight, state.unsent)
+        };
         let pieces = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
         let mut body = Held::new(Body::from_stream(pieces), activity.begin());
         assert_eq!(state(), (1, 0));

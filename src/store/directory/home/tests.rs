@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -285,4 +286,29 @@ fn readers_are_told_what_is_not_imported() {
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
     look();
     assert_eq!(told(&mut read), ["app 0"]);
+}
+
+#[test]
+fn streams_of_a_large_file_are_told_like_those_of_a_small_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |padding: usize, last: &str| {
+        let stream = |name: &str| {
+            json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream",
+                "metadata": {"name": name, "annotations": {"note": "x".repeat(padding)}},
+                "spec": {"tags": [{"name": "1", "from": {"kind": "DockerImage", "name": "q.io/a/b:1"}}]}})
+        };
+        let list = json!({"kind": "List", "apiVersion": "v1", "items": [stream("a"), stream(last)]});
+        fs::write(folder.path().join("all.json"), list.to_string()).unwrap();
+    };
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    let home = DirectoryHome::open(folder.path(), directory.owners(), ImportMode::Legacy, None).unwrap();
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    directory = directory.fed(Feed::new(home, sender));
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    for (padding, last) in [(10, "b"), (5 << 20, "c")] {
+        write(padding, last);
+        look();
+        let told = told(&mut changes);
+        assert_eq!(&told[..2], ["a 1", &format!("{last} 1")], "{told:?}");
+    }
 }
