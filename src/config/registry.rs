@@ -96,7 +96,7 @@ pub struct RegistryServerArgs {
 /// Nothing was said of how to serve, and nobody's tokens are sent in the clear unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the registry has no certificate to serve: give one with --tls-cert FILE and --tls-key FILE, or serve plain HTTP with --plain-http"
+    "the registry has no certificate to serve: give one with --tls-cert FILE and --tls-key FILE (pinstream certs makes one), or serve plain HTTP with --plain-http"
 )]
 pub struct NoRegistryCertificate;
 

@@ -123,6 +123,12 @@ pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, Manife
     })
 }
 
+/// Whether a media type is that of an index.
+#[must_use]
+pub fn is_index(media_type: &str) -> bool {
+    [OCI_INDEX, DOCKER_LIST].contains(&media_type)
+}
+
 fn child(descriptor: Descriptor) -> Child {
     let Platform { architecture, os, variant } = descriptor.platform.unwrap_or_default();
     Child {

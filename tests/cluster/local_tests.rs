@@ -5,8 +5,10 @@ use serde_json::Value;
 use crate::command_tests::run;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::importing::{Stream, controller, manifest, webhook_server};
+use crate::pulling::{self, Skopeo, token};
 use crate::registry::{Content, Guard, Registry};
 use crate::release::{image_of_pod, install_custom_resource};
+use crate::service::Service;
 use crate::streams_tests::install_openshift;
 use crate::waiting::eventually;
 use crate::webhook::{Webhook, by_url};
@@ -31,6 +33,36 @@ fn ok(namespace: &Namespace, arguments: &str) -> (String, String) {
     (output.stdout, output.stderr)
 }
 
+/// The image that runs in a Pod of the Deployment `app`.
+fn image_of_first_pod(namespace: &Namespace) -> Option<String> {
+    let pods = namespace.get(&["pods", "--selector=app=app"]);
+    pods["items"][0]["spec"]["containers"][0]["image"].as_str().map(str::to_owned)
+}
+
+/// Pulls what a Pod has from the registry of the streams, with a token of the namespace and with no other: first where
+/// its source is there, and then where it is not.
+fn pulls_without_the_source(
+    plane: &ControlPlane,
+    namespace: &Namespace,
+    image: &str,
+    (source, service): (&Registry, &Service),
+) {
+    let storage = plane.folder("kept").display().to_string();
+    let server = pulling::registry(plane, namespace, &["--plain-http", "--storage", &storage], &[]);
+    service.lead_to(vec![server.port]);
+    let own = token(namespace, "puller", Some("app"));
+    let stranger = token(&plane.namespace(), "stranger", Some("app"));
+    let pull = |token: &str| {
+        let credentials = format!("any:{token}");
+        Skopeo::new(plane).pull(image, &["--src-tls-verify=false", "--src-creds", &credentials])
+    };
+    let pulled = pull(&own).unwrap();
+    source.stop();
+    assert!(pull(&own).unwrap() == pulled);
+    pull(&stranger).unwrap_err();
+    source.start_again();
+}
+
 /// The controller and its host are everybody's, hence a control plane of its own.
 fn local_tags_are_pulled_from_the_registry_of_the_streams_while_there_is_one(plane: &ControlPlane) {
     let plane = plane.another();
@@ -38,15 +70,17 @@ fn local_tags_are_pulled_from_the_registry_of_the_streams_while_there_is_one(pla
     let (registry, namespace) = (Registry::start(&plane, Guard::Open), plane.namespace());
     let digest = registry.push("app", "1", &Content::image("app"));
     let source = format!("{}/app@{digest}", registry.host);
-    let host = format!("--registry-host={HOST}");
-    let served = format!("{HOST}/{}/app", namespace.name);
+    let service = Service::start();
+    let name = format!("127.0.0.1:{}", service.port);
+    let host = format!("--registry-host={name}");
+    let served = format!("{name}/{}/app", namespace.name);
 
     // One that is there before anybody knows of a host.
     Stream::apply(&namespace, &manifest("early", &[]));
     let first = controller(&plane, &[&host]);
     let (webhook, ca) = webhook_server(&plane, &[&host]);
     let pinned = Webhook::register(&plane, &namespace, by_url(webhook.port, "/mutate"), &ca);
-    let early = format!("{HOST}/{}/early", namespace.name);
+    let early = format!("{name}/{}/early", namespace.name);
     eventually("a stream of before says where it is served", || repository(&namespace, "early") == *early);
 
     ok(&namespace, "create is app --lookup-local");
@@ -64,6 +98,9 @@ fn local_tags_are_pulled_from_the_registry_of_the_streams_while_there_is_one(pla
         let (printed, _) = ok(&namespace, command);
         assert!(printed.contains(&local), "{command}: {printed}");
     }
+    let image = eventually("the Deployment has a Pod", || image_of_first_pod(&namespace));
+    assert_eq!(image, local);
+    pulls_without_the_source(&plane, &namespace, &image, (&registry, &service));
 
     drop((first, pinned, webhook));
     let _second = controller(&plane, &[]);

@@ -6,12 +6,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod availability_tests;
+mod bucket_tests;
+mod buckets;
 mod cert_manager;
 mod certificates;
 mod chart;
 mod chart_tests;
+mod client_tests;
 mod command_tests;
 mod condition_tests;
+mod conformance_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
@@ -25,6 +29,7 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod layout;
 mod local_tests;
 mod node;
 mod pinning_tests;
@@ -32,10 +37,12 @@ mod pinstream;
 mod process;
 mod proxy;
 mod puller_tests;
+mod pulling;
 mod reading_tests;
 mod registry;
 mod registry_access_tests;
 mod release;
+mod release_registry_tests;
 mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
@@ -93,11 +100,15 @@ fn main() -> ExitCode {
     }
     let shared = Arc::new(Shared { tools, plane: OnceLock::new(), importing: OnceLock::new() });
     let importing = [
+        bucket_tests::TESTS,
+        client_tests::TESTS,
+        conformance_tests::TESTS,
         command_tests::importing::TESTS,
         directory_tests::TESTS,
         import_registry_tests::TESTS,
         import_tests::TESTS,
         registry_access_tests::TESTS,
+        release_registry_tests::TESTS,
     ]
     .concat();
     let tests = [

@@ -2,8 +2,8 @@
 //! ServiceAccount of each Pod, and tells the API server how it goes, as a kubelet would.
 //!
 //! Three things differ, because all run on one machine without containers: ports are free ones, paths of mounts are
-//! folders of the test, and the ServiceAccount's token comes by a kubeconfig. The Service leads to webhooks only, as its
-//! selector says.
+//! folders of the test, and the ServiceAccount's token comes by a kubeconfig. Webhook and registry have a Service each, as
+//! the chart has it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,8 +69,9 @@ impl Seen {
 }
 
 impl Node {
-    /// Runs the Pods of `namespace` with these labels, and has `service` lead to those that are ready.
-    pub fn start(plane: &ControlPlane, namespace: &str, selector: &str, service: &Service) -> Self {
+    /// Runs the Pods of `namespace` with these labels, and has each Service lead to those that are ready and run the
+    /// command it is given with.
+    pub fn start(plane: &ControlPlane, namespace: &str, selector: &str, services: &[(&'static str, Service)]) -> Self {
         let name = plane.unique("node");
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         plane.admin().post("/api/v1/nodes", &node).ok();
@@ -82,7 +83,7 @@ impl Node {
             admin: plane.admin().clone(),
             tokens: plane.tokens(),
             folder: plane.folder("node"),
-            service: service.clone(),
+            services: services.to_vec(),
             seen: Arc::clone(&seen),
             running: BTreeMap::new(),
         };
@@ -113,7 +114,7 @@ struct Kubelet {
     admin: User,
     tokens: Tokens,
     folder: PathBuf,
-    service: Service,
+    services: Vec<(&'static str, Service)>,
     seen: Arc<Seen>,
     running: BTreeMap<String, Running>,
 }
@@ -121,7 +122,8 @@ struct Kubelet {
 /// A Pod's process.
 struct Running {
     process: Process,
-    is_webhook: bool,
+    /// The command that it runs.
+    command: String,
     port: u16,
     admin_port: u16,
     /// As the API server was told last.
@@ -226,7 +228,7 @@ impl Kubelet {
         }
     }
 
-    /// Nothing if one of its Secrets is not there yet.
+    /// Nothing if one of its Secrets or volumes is not there yet.
     fn start(&self, pod: &Value) -> Option<Running> {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let folder = self.folder.join(name);
@@ -239,7 +241,7 @@ impl Kubelet {
         self.seen.logs.lock().unwrap().push(log.clone());
         let [port, admin_port] = free_ports();
         let written: Vec<&str> = array(&container["args"]).map(|argument| argument.as_str().unwrap()).collect();
-        let is_webhook = written[0] == "webhook";
+        let command = written[0].to_owned();
         let arguments: Vec<String> = written
             .iter()
             .map(|argument| match argument.split_once('=') {
@@ -256,29 +258,54 @@ impl Kubelet {
             .collect();
         let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
         let process = Process::start(program, &arguments, &environment, &folder, &log);
-        Some(Running { process, is_webhook, port, admin_port, is_ready: false, is_told_to_end: false })
+        Some(Running { process, command, port, admin_port, is_ready: false, is_told_to_end: false })
     }
 
-    /// Writes the Secrets that a container mounts into folders; gives back which folder stands for which path.
+    /// Has what a container mounts in folders; gives back which folder stands for which path.
     fn mount(&self, pod: &Value, container: &Value, folder: &Path) -> Option<Vec<(String, PathBuf)>> {
         let mut mounts = Vec::new();
         for mount in array(&container["volumeMounts"]) {
             let volume = array(&pod["spec"]["volumes"]).find(|volume| volume["name"] == mount["name"]).unwrap();
-            let Some(secret) = volume["secret"]["secretName"].as_str() else { continue };
-            let path = format!("/api/v1/namespaces/{}/secrets/{secret}", self.namespace);
-            let Ok(Answer { status: 200, body }) = self.admin.ask(&Method::GET, &path, None) else { return None };
-            let place = folder.join(volume["name"].as_str().unwrap());
+            let place = match volume["persistentVolumeClaim"]["claimName"].as_str() {
+                Some(claim) => self.volume_of(claim)?,
+                None => folder.join(volume["name"].as_str().unwrap()),
+            };
             fs::create_dir_all(&place).unwrap();
-            for item in array(&volume["secret"]["items"]) {
-                let data = body["data"][item["key"].as_str().unwrap()].as_str()?;
-                fs::write(place.join(item["path"].as_str().unwrap()), STANDARD.decode(data).unwrap()).unwrap();
+            if !volume["secret"].is_null() {
+                self.write_secret(&volume["secret"], &place)?;
             }
             mounts.push((mount["mountPath"].as_str().unwrap().to_owned(), place));
         }
         Some(mounts)
     }
 
-    /// Has the Service lead to the processes that are ready, and tells the API server which they are.
+    fn write_secret(&self, source: &Value, place: &Path) -> Option<()> {
+        let path = format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, source["secretName"].as_str().unwrap());
+        let Ok(Answer { status: 200, body }) = self.admin.ask(&Method::GET, &path, None) else { return None };
+        for item in array(&source["items"]) {
+            let data = body["data"][item["key"].as_str().unwrap()].as_str()?;
+            fs::write(place.join(item["path"].as_str().unwrap()), STANDARD.decode(data).unwrap()).unwrap();
+        }
+        Some(())
+    }
+
+    /// The folder of a claim, which outlives Pods. Nothing while the claim is not bound: then it is given a volume.
+    fn volume_of(&self, claim: &str) -> Option<PathBuf> {
+        let folder = self.folder.join(format!("volume-{claim}"));
+        let path = format!("/api/v1/namespaces/{}/persistentvolumeclaims/{claim}", self.namespace);
+        let Ok(Answer { status: 200, body }) = self.admin.ask(&Method::GET, &path, None) else { return None };
+        if body["status"]["phase"] == "Bound" {
+            return Some(folder);
+        }
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": format!("{}-{claim}", self.namespace)},
+            "spec": {"capacity": body["spec"]["resources"]["requests"], "accessModes": body["spec"]["accessModes"],
+                "hostPath": {"path": folder}, "claimRef": {"namespace": self.namespace, "name": claim}}});
+        let _ = self.admin.ask(&Method::POST, "/api/v1/persistentvolumes", Some(&volume));
+        None
+    }
+
+    /// Has the Services lead to the processes that are ready, and tells the API server which they are.
     fn probe(&mut self) {
         let pods = self.pods();
         for (name, running) in &mut self.running {
@@ -292,10 +319,14 @@ impl Kubelet {
                 running.is_ready = if told.is_ok_and(|answer| answer.status == 200) { is_ready } else { !is_ready };
             }
         }
-        let serves = |running: &&Running| running.is_webhook && running.is_ready && !running.is_told_to_end;
-        let ready = || self.running.values().filter(serves);
-        self.service.lead_to(ready().map(|running| running.port).collect());
-        *self.seen.admin_ports.lock().unwrap() = ready().map(|running| running.admin_port).collect();
+        let running = self.running.values().filter(|running| running.is_ready && !running.is_told_to_end);
+        let ready: Vec<&Running> = running.collect();
+        for (command, service) in &self.services {
+            let serving = ready.iter().filter(|running| running.command == *command);
+            service.lead_to(serving.map(|running| running.port).collect());
+        }
+        let webhooks = ready.iter().filter(|running| running.command == "webhook");
+        *self.seen.admin_ports.lock().unwrap() = webhooks.map(|running| running.admin_port).collect();
     }
 }
 

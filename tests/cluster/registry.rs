@@ -274,7 +274,8 @@ fn media_type(docker: bool, index: bool) -> &'static str {
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// `sha256:…`.
+pub fn digest(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -1,66 +1,23 @@
 //! Who may pull on a cluster: tokens of ServiceAccounts, rights, and namespaces that are open to everybody.
 
-use std::process::Command;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::blocking::{Client, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::importing::{Importing, Stream, manifest};
 use crate::pinstream::Pinstream;
+use crate::pulling::{self, Skopeo, token};
 use crate::registry::{Content, Guard};
 
 crate::tests![Importing: tokens_decide_who_may_pull, some_namespaces_are_open_to_everybody,
     skopeo_pulls_with_a_token_and_without];
 
-/// `pinstream registry` with no more rights than it needs.
+/// A registry over plain HTTP with a storage of its own.
 fn registry(plane: &ControlPlane, namespace: &Namespace, arguments: &[&str]) -> Pinstream {
-    let name = plane.unique("registry");
-    let resources = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let rules = [
-        resources("pinstream.dev", &["imagestreams"], &["list", "watch"]),
-        resources("", &["secrets"], &["list"]),
-        resources("authentication.k8s.io", &["tokenreviews"], &["create"]),
-        resources("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
-    ];
-    let account = json!({"kind": "ServiceAccount", "name": name, "namespace": namespace.name});
-    apply(
-        namespace,
-        &[
-            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace.name}}),
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}, "subjects": [account]}),
-        ],
-    );
-    let user = plane.service_account(&namespace.name, &name);
-    let (kubeconfig, storage) = (user.kubeconfig().display().to_string(), plane.folder("kept").display().to_string());
-    let fixed = ["registry", "--plain-http", "--kubeconfig", &kubeconfig, "--storage", &storage];
-    Pinstream::start(plane, &[&fixed[..], arguments].concat(), &[])
-}
-
-fn apply(namespace: &Namespace, objects: &[Value]) {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    namespace.kubectl_with_stdin(&["apply", "--filename=-"], &list.to_string()).ok();
-}
-
-/// A ServiceAccount of a namespace with a token, which may pull `stream` of that namespace if one is named.
-fn token(namespace: &Namespace, name: &str, stream: Option<&str>) -> String {
-    let metadata = json!({"name": name, "namespace": namespace.name});
-    let mut objects = vec![json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})];
-    if let Some(stream) = stream {
-        objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-            "rules": [{"apiGroups": ["pinstream.dev"], "resources": ["imagestreams/layers"], "resourceNames": [stream], "verbs": ["get"]}]}));
-        objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace.name}]}));
-    }
-    apply(namespace, &objects);
-    let path = format!("/api/v1/namespaces/{}/serviceaccounts/{name}/token", namespace.name);
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-    namespace.post(&path, &request).ok()["status"]["token"].as_str().unwrap().to_owned()
+    let storage = plane.folder("kept").display().to_string();
+    pulling::registry(plane, namespace, &[&["--plain-http", "--storage", &storage], arguments].concat(), &[])
 }
 
 /// A namespace with an imported stream.
@@ -149,27 +106,21 @@ fn some_namespaces_are_open_to_everybody(site: &Importing) {
 
 /// Follows the challenge as all clients of containers/image do.
 fn skopeo_pulls_with_a_token_and_without(site: &Importing) {
-    let skopeo = site.plane.tool("skopeo");
+    let skopeo = Skopeo::new(&site.plane);
     let (open, _) = with_stream(site, "app");
     let (closed, digest) = with_stream(site, "app");
     let server = registry(&site.plane, &open, &["--anonymous-namespace", &open.name]);
     let puller = format!("any:{}", token(&closed, "puller", Some("app")));
     let pull = |image: &str, arguments: &[&str]| {
-        let folder = site.plane.folder("pulled");
-        let image = format!("docker://127.0.0.1:{}/{image}", server.port);
-        let mut command = Command::new(&skopeo);
-        command.args(["copy", "--insecure-policy", "--src-tls-verify=false"]).args(arguments);
-        let output = command.arg(image).arg(format!("dir:{}", folder.display())).env("HOME", &folder).output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let image = format!("127.0.0.1:{}/{image}", server.port);
+        skopeo.pull(&image, &[&["--src-tls-verify=false"], arguments].concat())
     };
     let (by_tag, by_digest) = (format!("{}/app:1", closed.name), format!("{}/app@{digest}", closed.name));
     for image in [&by_tag, &by_digest] {
-        let (is_pulled, said) = pull(image, &["--src-creds", &puller]);
-        assert!(is_pulled, "{said}");
+        pull(image, &["--src-creds", &puller]).unwrap();
     }
-    let (is_pulled, said) = pull(&format!("{}/app:1", open.name), &["--src-no-creds"]);
-    assert!(is_pulled, "{said}");
+    pull(&format!("{}/app:1", open.name), &["--src-no-creds"]).unwrap();
     for arguments in [&["--src-no-creds"][..], &["--src-creds", "any:garbage"]] {
-        assert!(!pull(&by_tag, arguments).0);
+        pull(&by_tag, arguments).unwrap_err();
     }
 }

@@ -27,6 +27,8 @@ pub struct Release<'plane> {
     pub namespace: Namespace,
     /// How the API server reaches it.
     pub service: Service,
+    /// How its registry is reached, if it has one: as `localhost` with this port.
+    pub registry: Service,
     node: Node,
     values: PathBuf,
 }
@@ -60,9 +62,14 @@ impl<'plane> Release<'plane> {
         let namespace = plane.namespace_with_labels(&json!({"pod-security.kubernetes.io/enforce": "restricted"}));
         prepare(&namespace);
         let name = plane.unique("pinstream");
-        let service = Service::start();
+        let (service, registry) = (Service::start(), Service::start());
         let selector = format!("app.kubernetes.io/instance={name}");
-        let node = Node::start(plane, &namespace.name, &selector, &service);
+        let node = Node::start(
+            plane,
+            &namespace.name,
+            &selector,
+            &[("webhook", service.clone()), ("registry", registry.clone())],
+        );
         let file = plane.folder("release").join("values.yaml");
         let mut all = json!({
             "crds": {"install": false}, "rbac": {"aggregateRoles": false}, "fullnameOverride": name,
@@ -74,9 +81,12 @@ impl<'plane> Release<'plane> {
         if reach == Reach::Url {
             all["webhook"]["url"] = format!("https://localhost:{}", service.port).into();
         }
+        if values["registry"]["enabled"] == true {
+            all["registry"]["host"] = format!("localhost:{}", registry.port).into();
+        }
         merge(&mut all, values);
         fs::write(&file, all.to_string()).unwrap();
-        let release = Self { plane, name, namespace, service, node, values: file };
+        let release = Self { plane, name, namespace, service, registry, node, values: file };
         release.helm("install", &["--wait", "--timeout=90s"]).ok();
         if reach == Reach::Service {
             release.lead_service_here();

@@ -1,7 +1,6 @@
 //! What the pull-through registry keeps in a bucket, on a real server of S3 buckets.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,65 +11,14 @@ use pinstream::digest::Digest;
 use pinstream::metrics::{Metrics, StorageMetrics};
 use pinstream::mirror::Part;
 use pinstream::mirror::storage::garbage;
-use pinstream::mirror::storage::{Place, Storage, StorageError};
+use pinstream::mirror::storage::{Storage, StorageError};
 use tokio::runtime::Runtime;
 
+use crate::buckets::{Buckets, KEY, SECRET};
 use crate::control_plane::ControlPlane;
-use crate::process::Process;
 use crate::tests;
 
 tests![bucket_keeps_what_is_pulled, bucket_that_cannot_be_used_is_named_without_secrets, bucket_is_cleared_of_garbage];
-
-const KEY: &str = "test-key";
-const SECRET: &str = "test-secret";
-
-/// A server with one bucket, `images`.
-struct Buckets {
-    folder: PathBuf,
-    endpoint: String,
-    _process: Process,
-}
-
-impl Buckets {
-    fn start(plane: &ControlPlane) -> Self {
-        let folder = plane.folder("buckets");
-        let content = folder.join("content");
-        fs::create_dir_all(content.join("images")).unwrap();
-        let (program, log) = (plane.tool("versitygw"), folder.join("log"));
-        let environment = [("ROOT_ACCESS_KEY", KEY), ("ROOT_SECRET_KEY", SECRET)];
-        let sidecar = folder.join("metadata");
-        fs::create_dir(&sidecar).unwrap();
-        let start = |[port]: [u16; 1]| {
-            let address = format!("127.0.0.1:{port}");
-            let text = |path: &Path| path.display().to_string();
-            let arguments = ["--port", &address, "--quiet", "posix", "--sidecar", &text(&sidecar), &text(&content)]
-                .map(str::to_owned);
-            Process::start(&program, &arguments, &environment, &folder, &log)
-        };
-        let is_ready = |[port]: [u16; 1]| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-        let (process, [port]) = Process::listening("the server of buckets", start, is_ready).unwrap();
-        Self { endpoint: format!("http://127.0.0.1:{port}"), folder, _process: process }
-    }
-
-    fn place(&self, url: &str, secret: &str) -> Place {
-        let environment = [
-            ("AWS_ACCESS_KEY_ID", KEY),
-            ("AWS_SECRET_ACCESS_KEY", secret),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", &self.endpoint),
-            ("AWS_ALLOW_HTTP", "true"),
-        ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut place = Place::parse(url, environment).unwrap();
-        place.spool = Some(self.folder.join("spool"));
-        place
-    }
-
-    async fn open(&self) -> Storage {
-        let place = self.place("s3://images/some/prefix", SECRET);
-        Storage::open(&place, Arc::new(|_: &Digest| false), metrics()).await.unwrap()
-    }
-}
 
 fn metrics() -> StorageMetrics {
     Metrics::new().unwrap().storage

@@ -83,10 +83,18 @@ impl Layered {
 
 /// An index of images, and its digest.
 pub fn index(images: &[&Layered]) -> (String, Digest) {
-    let children: Vec<Value> = images
-        .iter()
-        .map(|image| json!({"mediaType": MANIFEST, "digest": image.digest.as_str(), "size": image.manifest.len()}))
-        .collect();
+    index_of(MANIFEST, images.iter().map(|image| (&image.digest, image.manifest.len())))
+}
+
+/// An index of indexes, and its digest.
+pub fn index_of_indexes(indexes: &[&(String, Digest)]) -> (String, Digest) {
+    index_of(INDEX, indexes.iter().map(|(text, digest)| (digest, text.len())))
+}
+
+fn index_of<'a>(media_type: &str, children: impl Iterator<Item = (&'a Digest, usize)>) -> (String, Digest) {
+    let child =
+        |(digest, size): (&Digest, usize)| json!({"mediaType": media_type, "digest": digest.as_str(), "size": size});
+    let children: Vec<Value> = children.map(child).collect();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).to_string();
     let digest = Digest::of(index.as_bytes());
     (index, digest)

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::credential_tests::basic;
-use crate::mirror::{Layered, Mirror, index, read, stream};
+use crate::mirror::{Layered, Mirror, index, index_of_indexes, read, stream};
 use crate::scripted::{Asked, Reply, Scripted, patient, soon};
 
 fn app() -> Key {
@@ -98,6 +98,33 @@ async fn index_gives_its_children_and_their_blobs() {
     let refused = mirror.manifest(&app(), &other.digest).await;
     assert!(matches!(refused, Err(PullError::ManifestUnknown(_))), "{refused:?}");
     assert_eq!(requests(&registry, &other.digest), 0);
+}
+
+/// Found by the conformance suite of the specification.
+#[tokio::test(flavor = "multi_thread")]
+async fn index_in_an_index_gives_what_is_in_it() {
+    let (one, two) = (Layered::new(1, 1000), Layered::new(2, 2000));
+    let inner = [index(&[&one]), index(&[&two])];
+    let outer = index_of_indexes(&[&inner[0], &inner[1]]);
+    let registry = {
+        let (images, indexes) = ([one.clone(), two.clone()], [inner.clone(), [outer.clone(), outer.clone()]].concat());
+        Scripted::plain(move |asked| {
+            let index = indexes.iter().find(|(_, digest)| asked.path.ends_with(digest.as_str()));
+            let images = || images.iter().map(|image| image.reply(asked)).find(|reply| !is_absent(reply));
+            index.map(|(text, _)| Reply::text(text)).or_else(images).unwrap_or_else(|| Reply::status(404))
+        })
+        .await
+    };
+    let mirror = Mirror::new().await;
+    mirror.put(stream(&app(), &[("1", &[(&format!("{}/a", registry.host), &outer.1)])]));
+    // Neither the outer nor the inner index was asked for.
+    assert_eq!(mirror.manifest(&app(), &two.digest).await.unwrap().bytes, two.manifest.as_bytes());
+    assert_eq!(requests(&registry, &one.digest), 0, "what is known to be no index is not asked for");
+    assert_eq!(mirror.blob(&app(), &two.layer_digest).await.unwrap(), two.layer);
+    for (text, digest) in inner.iter().chain([&outer]) {
+        assert_eq!(mirror.manifest(&app(), digest).await.unwrap().bytes, text.as_bytes());
+    }
+    assert_eq!(mirror.blob(&app(), &one.layer_digest).await.unwrap(), one.layer);
 }
 
 #[tokio::test(flavor = "multi_thread")]

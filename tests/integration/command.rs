@@ -70,7 +70,10 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
         (with(&["--log", "a=b=c"]), "--log \"a=b=c\" is no filter"),
         (vec!["serve".to_owned()], "--streams <DIR>"),
         (vec!["webhook".to_owned()], "no certificate to serve: give one with --tls-cert FILE and --tls-key FILE"),
-        (vec!["registry".to_owned()], "no certificate to serve: give one with --tls-cert FILE and --tls-key FILE, or"),
+        (
+            vec!["registry".to_owned()],
+            "--tls-cert FILE and --tls-key FILE (pinstream certs makes one), or serve plain HTTP",
+        ),
         (vec!["webhook".to_owned(), "--source".to_owned(), "here".to_owned()], "or a directory with a slash: ./here"),
         (
             with(&[]).iter().map(|argument| argument.replace("127.0.0.1:0", &taken)).collect(),
@@ -81,7 +84,7 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
                 .iter()
                 .map(|argument| if argument == "streams" { "gone".to_owned() } else { argument.clone() })
                 .collect(),
-            "pinstream: the streams cannot be read: gone: the directory cannot be read: No such file",
+            "pinstream: the streams cannot be read: gone: the directory cannot be read: No such file or directory (os error 2); make it",
         ),
     ];
     for (arguments, expected) in cases {

@@ -1,7 +1,7 @@
 //! What a manifest says of what belongs to it. Pure.
 
 use crate::digest::Digest;
-use crate::registry::manifest::{self, Manifest, ManifestError};
+use crate::registry::manifest::{self, Manifest, ManifestError, is_index};
 
 /// What belongs to a manifest.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub(super) struct Facts {
     pub(super) media_type: Box<str>,
     /// The images of an index.
     pub(super) children: Box<[Digest]>,
+    /// Those of them that are indexes themselves.
+    pub(super) indexes: Box<[Digest]>,
     /// The configuration and the layers of an image, and their sizes.
     blobs: Box<[(Digest, u64)]>,
 }
@@ -18,20 +20,23 @@ impl Facts {
     /// Reads a manifest. What has no digest that can be checked does not belong to it.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
         let (media_type, children, blobs) = match manifest::read(bytes, None)? {
-            Manifest::Index { media_type, children } => {
-                (media_type, children.iter().filter_map(|child| child.digest.parse().ok()).collect(), Vec::new())
-            }
+            Manifest::Index { media_type, children } => (media_type, children, Vec::new()),
             Manifest::Image { media_type, config, layers } => {
                 let layers = layers.into_iter().map(|layer| (layer.name, layer.size));
                 let all = std::iter::once(config).chain(layers);
                 (media_type, Vec::new(), all.filter_map(|(digest, size)| Some((digest.parse().ok()?, size))).collect())
             }
         };
+        let digests = |are_indexes: bool| {
+            let wanted = children.iter().filter(|child| !are_indexes || is_index(&child.media_type));
+            wanted.filter_map(|child| child.digest.parse().ok()).collect()
+        };
+        let (children, indexes) = (digests(false), digests(true));
         let is_plain = media_type.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain {
             return Err(ManifestError::Form("its media type is none".to_owned()));
         }
-        Ok(Self { media_type: media_type.into(), children: children.into(), blobs: blobs.into() })
+        Ok(Self { media_type: media_type.into(), children, indexes, blobs: blobs.into() })
     }
 
     /// The size of a blob, if it belongs to it.
@@ -46,7 +51,7 @@ impl Facts {
 
     /// How much memory it takes, roughly, in hundreds of bytes.
     pub(super) fn weight(&self) -> usize {
-        2 + self.children.len() + self.blobs.len()
+        2 + self.children.len() + self.indexes.len() + self.blobs.len()
     }
 }
 
@@ -69,9 +74,11 @@ mod tests {
         assert_eq!((facts.blob(&one), facts.blob(&two), facts.blob(&Digest::of(b"3"))), (Some(7), Some(9), None));
         assert_eq!(facts.parts().collect::<Vec<_>>(), [&one, &two]);
 
-        let index = json!({"schemaVersion": 2, "manifests": [{"digest": one.as_str(), "size": 7}, {"digest": "../x"}]});
+        let index = json!({"schemaVersion": 2, "manifests": [{"digest": one.as_str(), "size": 7}, {"digest": "../x"},
+            {"digest": two.as_str(), "mediaType": INDEX}]});
         let facts = Facts::read(index.to_string().as_bytes()).unwrap();
-        assert_eq!((&*facts.media_type, &*facts.children), (INDEX, &[one.clone()][..]));
+        assert_eq!((&*facts.media_type, &*facts.children), (INDEX, &[one.clone(), two.clone()][..]));
+        assert_eq!(*facts.indexes, [two]);
         assert_eq!(facts.blob(&one), None);
     }
 

@@ -57,11 +57,10 @@ impl Needs {
     }
 
     async fn read(&self, storage: &Storage) {
-        for image in self.catalogue.current() {
-            if let Some(facts) = self.read_one(storage, &image).await {
-                for child in &facts.children {
-                    self.read_one(storage, child).await;
-                }
+        let mut unread = self.catalogue.current();
+        while let Some(manifest) = unread.pop() {
+            if let Some(facts) = self.read_one(storage, &manifest).await {
+                unread.extend(facts.children);
             }
         }
     }

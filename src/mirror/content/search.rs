@@ -1,5 +1,6 @@
 //! Which images of a stream something belongs to: found by reading manifests, as few as will do.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(super) const MANIFEST_MAX: usize = 4 << 20;
 const ABSENT: Duration = Duration::from_mins(1);
 /// The same if it could not be had for another reason: who looks through a history does not wait for each of its images.
 const TROUBLE: Duration = Duration::from_secs(3);
+/// How many manifests are above a blob at most: indexes may have indexes in them.
+const DEPTH_MAX: usize = 4;
 /// How many manifests one request has fetched to learn what is in them.
 const FETCHED_MAX: usize = 200;
 
@@ -35,10 +38,34 @@ pub(super) struct Within<'a> {
 /// What is looked for.
 #[derive(Clone, Copy)]
 pub(super) enum Sought<'a> {
-    /// An image of an index.
+    /// An image of an index, or an index in it.
     Child(&'a Digest),
     /// A configuration or a layer.
     Blob(&'a Digest),
+}
+
+impl<'a> Sought<'a> {
+    fn digest(self) -> &'a Digest {
+        match self {
+            Self::Child(digest) | Self::Blob(digest) => digest,
+        }
+    }
+
+    /// Its size, if it belongs to a manifest that says so. That of a manifest does not matter.
+    fn size_in(self, facts: &Facts) -> Option<u64> {
+        match self {
+            Self::Child(digest) => facts.children.contains(digest).then_some(0),
+            Self::Blob(digest) => facts.blob(digest),
+        }
+    }
+
+    /// What it may belong to further down.
+    fn below(self, facts: &Facts) -> &[Digest] {
+        match self {
+            Self::Child(_) => &facts.indexes,
+            Self::Blob(_) => &facts.children,
+        }
+    }
 }
 
 /// Where it was found.
@@ -80,7 +107,9 @@ impl<H: Home> Content<H> {
                 }
             }
         }
-        trouble.map_or(Ok(None), Err)
+        let Some(error) = trouble else { return Ok(None) };
+        tracing::warn!(stream = %within.key, digest = %sought.digest(), %error, "a part of an image could not be looked for");
+        Err(error)
     }
 
     fn in_order(&self, within: Within<'_>) -> Vec<Digest> {
@@ -91,6 +120,7 @@ impl<H: Home> Content<H> {
         images
     }
 
+    /// Looks for something in an image and, if that is an index, in what belongs to it.
     async fn find_in(
         &self,
         within: Within<'_>,
@@ -98,26 +128,22 @@ impl<H: Home> Content<H> {
         sought: Sought<'_>,
         (reach, fetched): (Reach, &mut usize),
     ) -> Result<Option<Found>, FetchError> {
-        let found = |size| Ok(Some(Found { image: image.clone(), size }));
-        let Some(facts) = self.facts(within, image, image, (reach, fetched)).await? else { return Ok(None) };
-        let digest = match sought {
-            Sought::Child(digest) if facts.children.contains(digest) => return found(0),
-            Sought::Child(_) => return Ok(None),
-            Sought::Blob(digest) => digest,
-        };
-        if let Some(size) = facts.blob(digest) {
-            return found(size);
-        }
-        let mut trouble = None;
-        for child in &facts.children {
-            match self.facts(within, image, child, (reach, fetched)).await {
-                Ok(facts) => {
-                    if let Some(size) = facts.and_then(|facts| facts.blob(digest)) {
-                        return found(size);
+        let (mut level, mut seen, mut trouble) = (vec![image.clone()], HashSet::new(), None);
+        for _ in 0..DEPTH_MAX {
+            let mut below = Vec::new();
+            for manifest in level {
+                match self.facts(within, image, &manifest, (reach, fetched)).await {
+                    Ok(None) => {}
+                    Ok(Some(facts)) => {
+                        if let Some(size) = sought.size_in(&facts) {
+                            return Ok(Some(Found { image: image.clone(), size }));
+                        }
+                        below.extend(sought.below(&facts).iter().filter(|part| seen.insert((*part).clone())).cloned());
                     }
+                    Err(error) => trouble = Some(worse(trouble, error)),
                 }
-                Err(error) => trouble = Some(worse(trouble, error)),
             }
+            level = below;
         }
         trouble.map_or(Ok(None), Err)
     }
@@ -162,7 +188,8 @@ impl<H: Home> Content<H> {
             bytes
         } else {
             self.metrics.missed("manifest");
-            self.fetch_manifest(&within.source(image), digest).await?
+            let told = |error: &FetchError| tracing::warn!(stream = %within.key, %digest, %error, "a manifest could not be fetched");
+            self.fetch_manifest(&within.source(image), digest).await.inspect_err(told)?
         };
         let facts = self.learn(digest, &bytes)?;
         Ok((bytes, facts))

@@ -75,7 +75,8 @@ pub(super) struct Walk {
 impl Walk {
     pub(super) fn directory(&mut self, path: &Path, depth: usize) {
         if let Err(error) = self.try_directory(path, depth) {
-            self.problems.insert(path.to_owned(), format!("the directory cannot be read: {error}"));
+            let hint = if error.kind() == io::ErrorKind::NotFound { "; make it, or name another" } else { "" };
+            self.problems.insert(path.to_owned(), format!("the directory cannot be read: {error}{hint}"));
         }
     }
 
