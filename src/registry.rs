@@ -28,7 +28,7 @@ pub use address::{Address, Registries};
 pub use client::Client;
 pub use connection::SetupError;
 pub use docker::{DockerConfig, DockerConfigError};
-pub use download::Download;
+pub use download::{Delivery, Download, Form};
 pub use keyring::{Credential, Keyring, KeyringError};
 
 use crate::image::Image;

@@ -8,6 +8,7 @@ mod fetch;
 mod fetches;
 mod needs;
 mod recent;
+mod rights;
 mod search;
 mod upstream;
 
@@ -23,6 +24,7 @@ use self::facts::Facts;
 use self::fetch::Wanted;
 use self::fetches::Fetches;
 use self::recent::Recent;
+use self::rights::Rights;
 use self::search::{Found, Sought, Within};
 use self::upstream::{Source, Upstream};
 use super::catalogue::Catalogue;
@@ -31,7 +33,7 @@ use super::{Blob, Contents, Manifest, Part, PullError, Version};
 use crate::digest::Digest;
 use crate::metrics::UpstreamMetrics;
 use crate::registry::flights::Flights;
-use crate::registry::{Client, FetchError};
+use crate::registry::{Client, FetchError, Form};
 use crate::store::home::Home;
 use crate::stream::Key;
 
@@ -65,9 +67,10 @@ pub struct Content<H> {
     needs: Arc<Needs>,
     storage: Storage,
     upstream: Arc<Upstream<H>>,
+    rights: Arc<Rights<H>>,
     fetches: Arc<Fetches<H>>,
     metrics: UpstreamMetrics,
-    /// What manifests say, by digest: the same for all.
+    /// What manifests say, by digest: the same for all who may have them.
     facts: Recent<Digest, Arc<Facts>>,
     /// The images of a stream that were asked for lately, the last one first.
     asked: Recent<Key, Arc<[Digest]>>,
@@ -83,12 +86,14 @@ impl<H: Home> Content<H> {
     pub fn new(sources: Sources<H>, limits: Limits) -> (Self, Fetcher) {
         let Sources { catalogue, needs, storage, client, home, metrics } = sources;
         let upstream = Arc::new(Upstream::new(client, home, metrics.clone()));
-        let (under_way, fetcher) = Fetches::new(Arc::clone(&upstream), storage.clone(), limits);
+        let rights = Arc::new(Rights::new(storage.clone(), Arc::clone(&upstream)));
+        let (under_way, fetcher) = Fetches::new(Arc::clone(&upstream), Arc::clone(&rights), storage.clone(), limits);
         let content = Self {
             catalogue,
             needs,
             storage,
             upstream,
+            rights,
             fetches: under_way,
             metrics,
             facts: Recent::new(FACTS_MAX),
@@ -134,6 +139,16 @@ impl<H: Home> Content<H> {
         self.asked.put(key.clone(), asked, 1);
     }
 
+    /// The namespace may have a blob that is kept.
+    async fn may_have(&self, within: Within<'_>, image: &Digest, digest: &Digest) -> bool {
+        if self.rights.are_known(&within.key.namespace, digest) {
+            return true;
+        }
+        // What cannot be looked at is as good as not kept.
+        let Ok(Some(size)) = self.storage.size(digest).await else { return false };
+        self.rights.may_have(&within.source(image), Form::Blob, (digest, size)).await
+    }
+
     /// A part of a blob that is kept. What cannot be read there is as good as not kept.
     async fn kept_blob(&self, digest: &Digest, part: Part) -> Result<Option<Blob>, PullError> {
         match self.storage.read(digest, part).await {
@@ -165,17 +180,23 @@ impl<H: Home> Contents for Content<H> {
         let pullable = self.catalogue.get(stream)?;
         let within = Within { key: stream, pullable: &pullable };
         let Found { image, size } = self.image_with(within, digest).await?;
+        let mut alone = false;
         loop {
             let ended = self.fetches.ended();
-            if let Some(blob) = self.kept_blob(digest, part).await? {
+            if self.may_have(within, &image, digest).await
+                && let Some(blob) = self.kept_blob(digest, part).await?
+            {
                 self.metrics.hit("blob");
                 return Ok(blob);
             }
-            let Source { namespace, origins } = within.source(&image);
-            let wanted = Wanted { digest: digest.clone(), size, origins };
-            if let Some((fetch, turn)) = self.fetches.join(wanted, &namespace, ended)? {
+            let source = within.source(&image);
+            let wanted = Wanted::new((digest, size), &source, alone);
+            let Some((fetch, turn)) = self.fetches.join(wanted, &source.namespace, ended)? else { continue };
+            if fetch.allows(turn).await? || self.rights.admit(&fetch, turn, source).await {
                 return fetch.blob(part, turn).await;
             }
+            // What another is sent is not for this namespace, as far as was said; it asks for itself.
+            alone = true;
         }
     }
 

@@ -6,6 +6,7 @@
 mod directory;
 mod error;
 pub mod garbage;
+mod given;
 mod layout;
 mod ledger;
 mod pieces;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 pub use self::error::{Reason, StorageError};
+pub use self::given::{Grant, Grants};
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
@@ -62,6 +64,8 @@ struct Inner {
     store: Arc<dyn ObjectStore>,
     /// Where in the store it begins.
     root: Path,
+    /// The folder that it is, for what other stores do not have: folders.
+    folder: Option<PathBuf>,
     spools: PathBuf,
     /// What only a directory has: a budget, and files.
     directory: Option<Arc<Directory>>,
@@ -100,17 +104,16 @@ impl Storage {
     /// # Errors
     /// If it cannot be used.
     pub async fn open(place: &Place, needed: Arc<dyn Needed>, metrics: StorageMetrics) -> Result<Self, StorageError> {
-        let name = place.to_string();
         let storage = match place.kind() {
             Kind::Directory(root) => {
                 let (directory, store) = Directory::open(root, place, needed, metrics.clone())?;
                 let spools = root.join(SPOOLS);
-                Self::over(name, (store, Path::default()), spools, Some(Arc::new(directory)), metrics)
+                Self::over(place, (store, Path::default()), spools, Some(Arc::new(directory)), metrics)
             }
             Kind::Bucket(url) => {
                 let (store, root) = place.bucket(url)?;
                 let spools = place.spool.clone().unwrap_or_else(|| std::env::temp_dir().join("pinstream-spool"));
-                Self::over(name, (store, root), spools, None, metrics)
+                Self::over(place, (store, root), spools, None, metrics)
             }
         };
         storage.check().await?;
@@ -119,16 +122,18 @@ impl Storage {
     }
 
     fn over(
-        name: String,
+        place: &Place,
         (store, root): (Arc<dyn ObjectStore>, Path),
         spools: PathBuf,
         directory: Option<Arc<Directory>>,
         metrics: StorageMetrics,
     ) -> Self {
-        let uploads = Semaphore::new(UPLOADS);
-        Self {
-            inner: Arc::new(Inner { name, store, root, spools, directory, uploads, metrics, told: Mutex::default() }),
-        }
+        let folder = match place.kind() {
+            Kind::Directory(root) => Some(root.clone()),
+            Kind::Bucket(_) => None,
+        };
+        let (name, uploads, told) = (place.to_string(), Semaphore::new(UPLOADS), Mutex::default());
+        Self { inner: Arc::new(Inner { name, store, root, folder, spools, directory, uploads, metrics, told }) }
     }
 
     /// Looks whether it can be reached.
@@ -242,13 +247,14 @@ impl Storage {
         kept.try_collect().await.map_err(|error| self.unmanageable(error))
     }
 
-    /// Throws something away.
+    /// Throws something away, and forgets to whom it was given.
     ///
     /// # Errors
     /// If that cannot be done. It is none if it is not there.
     pub async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
         let deleted = found(self.inner.store.delete(&self.path(digest)).await);
         deleted.map_err(|error| self.unmanageable(error))?;
+        self.forget_grants(digest).await.map_err(|error| self.unmanageable(error))?;
         if let Some(directory) = &self.inner.directory {
             directory.forget(digest);
         }
@@ -270,7 +276,7 @@ impl Storage {
             }
             Kind::Bucket(url) => place.bucket(url),
         };
-        let storage = Self::over(place.to_string(), opened?, PathBuf::new(), None, metrics);
+        let storage = Self::over(place, opened?, PathBuf::new(), None, metrics);
         storage.check().await?;
         Ok(storage)
     }

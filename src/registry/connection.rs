@@ -67,6 +67,8 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     pub(super) rest: Option<Response>,
+    /// No credential was shown for it, nor a token that was got with one. Said by who knows.
+    pub(super) is_public: bool,
 }
 
 /// How long registries may take over what belongs together. Waiting for one's turn is not counted.
@@ -203,7 +205,7 @@ impl Connections {
         let limit = match take {
             Take::Whole(limit) => limit,
             Take::Head(_) if status.is_success() => {
-                return Ok(Answer { status, headers, body, rest: Some(response) });
+                return Ok(Answer { status, headers, body, rest: Some(response), is_public: false });
             }
             Take::Head(_) => REFUSAL_MAX,
         };
@@ -221,7 +223,7 @@ impl Connections {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body, rest: None })
+        Ok(Answer { status, headers, body, rest: None, is_public: false })
     }
 }
 

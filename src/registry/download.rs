@@ -15,6 +15,7 @@ use super::client::Client;
 use super::connection::{Answer, Take};
 use super::failure::Failure;
 use super::keyring::Keyring;
+use super::manifest;
 use super::transport::{Ask, Session, Wish};
 use super::{FetchError, Reason, Retry};
 use crate::digest::Digest;
@@ -28,10 +29,30 @@ pub struct Download {
     pub size: Option<u64>,
     /// Which byte comes first: the one that was asked for, or 0 if the registry knows no ranges.
     pub offset: u64,
+    /// The registry gives it to everybody: no credentials were shown.
+    pub is_public: bool,
     response: Response,
     host: String,
     pace: Pace,
     _held: Option<OwnedSemaphorePermit>,
+}
+
+/// A manifest as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// It itself.
+    pub bytes: Bytes,
+    /// The registry gives it to everybody: no credentials were shown.
+    pub is_public: bool,
+}
+
+/// What something is that a registry is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A manifest.
+    Manifest,
+    /// A blob.
+    Blob,
 }
 
 /// How long has been waited for how much.
@@ -52,13 +73,39 @@ impl Client {
         digest: &Digest,
         insecure: bool,
         keyring: &Keyring,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<Delivery, FetchError> {
         let address = self.address(&format!("{repository}@{digest}"))?;
         let shown = keyring.shown(&address.registry, &address.repository).await;
         let session = Session::new(shown, self.total_timeout);
         let ask = Ask { address: &address, insecure, session: &session };
         let (_, answer) = self.manifest_answer(ask, &address.version).await?;
-        Ok(answer.body.into())
+        Ok(Delivery { is_public: answer.is_public, bytes: answer.body.into() })
+    }
+
+    /// Whether the registry would give something of that size, without that it does: `Some(true)` if to everybody,
+    /// `Some(false)` if with these credentials, `None` if it says another size or none.
+    ///
+    /// # Errors
+    /// [`FetchError`] if it would not.
+    pub async fn would_give(
+        &self,
+        (repository, insecure): (&str, bool),
+        form: Form,
+        (digest, size): (&Digest, u64),
+        keyring: &Keyring,
+    ) -> Result<Option<bool>, FetchError> {
+        let address = self.address(&format!("{repository}@{digest}"))?;
+        let shown = keyring.shown(&address.registry, &address.repository).await;
+        let session = Session::new(shown, self.total_timeout);
+        let ask = Ask { address: &address, insecure, session: &session };
+        let (path, accept) = match form {
+            Form::Manifest => (format!("manifests/{digest}"), manifest::ACCEPT),
+            Form::Blob => (format!("blobs/{digest}"), "*/*"),
+        };
+        let wish = Wish { method: &Method::HEAD, path: &path, accept, take: Take::Head(0) };
+        let answer = good(ask, self.transport.send(ask, wish).await?)?;
+        let said = header(&answer, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+        Ok((said == Some(size)).then_some(answer.is_public))
     }
 
     /// A blob from a byte on. Waits for a place among the downloads from its host.
@@ -85,7 +132,8 @@ impl Client {
         let response = answer.rest.take().ok_or_else(|| wrong("sends no blob"))?;
         let (offset, size) = extent(&answer, offset).ok_or_else(|| wrong("sends another part of a blob"))?;
         let pace = Pace { grace: self.total_timeout, waited: Duration::ZERO, received: 0 };
-        Ok(Download { size, offset, response, host: address.host.clone(), pace, _held: held })
+        let (host, is_public) = (address.host.clone(), answer.is_public);
+        Ok(Download { size, offset, is_public, response, host, pace, _held: held })
     }
 
     /// Waits before a download is resumed that broke off for the `attempt`th time, from 1.
@@ -160,7 +208,13 @@ mod tests {
     ) {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Vec::new(), rest: None };
+        let answer = Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: Vec::new(),
+            rest: None,
+            is_public: false,
+        };
         assert_eq!(extent(&answer, wanted), expected);
     }
 

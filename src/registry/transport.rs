@@ -110,7 +110,8 @@ impl Transport {
         let tried = self.tokens.known(&key);
         let answer = self.send_with(ask, wish, tried.as_ref().map(Authorization::value)).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+            // A token that was got without credentials is as good as none.
+            return Ok(Answer { is_public: credential.is_none() || tried.is_none(), ..answer });
         }
         if let Some(tried) = &tried {
             self.tokens.forget(&key, tried);
@@ -128,7 +129,7 @@ impl Transport {
         if !is_refusal(&again) {
             self.tokens.accept(key, authorization);
         }
-        Ok(again)
+        Ok(Answer { is_public: credential.is_none(), ..again })
     }
 
     /// Sends a request with these credentials, and again if what is wrong passes.

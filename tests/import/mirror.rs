@@ -8,7 +8,7 @@ use pinstream::digest::Digest;
 use pinstream::metrics::{self, Metrics};
 use pinstream::mirror::catalogue::Catalogue;
 use pinstream::mirror::content::{Content, Limits, Needs, Sources};
-use pinstream::mirror::storage::{Needed, Place, Storage};
+use pinstream::mirror::storage::{Grant, Needed, Place, Storage};
 use pinstream::mirror::{Blob, Contents as _, Manifest, Part, PullError, Version};
 use pinstream::registry::Settings;
 use pinstream::store::home::Change;
@@ -161,6 +161,12 @@ impl Mirror {
     /// The bytes of a blob, or the error that it could not be begun with or broke off with.
     pub async fn blob(&self, key: &Key, digest: &Digest) -> Result<Bytes, String> {
         read(self.content.blob(key, digest, Part::Whole).await.map_err(|error| error.to_string())?).await.1
+    }
+
+    /// Its manifest is kept, as if it had been fetched without credentials.
+    pub async fn keep_manifest(&self, image: &Layered) {
+        self.storage.keep_bytes(&image.digest, image.manifest.clone().into()).await.unwrap();
+        self.storage.give(&image.digest, Grant::Public).await.unwrap();
     }
 
     /// Waits until nothing is fetched any more.

@@ -222,7 +222,7 @@ async fn upstream_that_is_silent_or_too_slow_is_given_up() {
             settings.total_timeout = Duration::from_millis(600);
         };
         let mirror = mirror(hurried).await;
-        mirror.storage.keep_bytes(&image.digest, image.manifest.clone().into()).await.unwrap();
+        mirror.keep_manifest(&image).await;
         mirror.put(stream(&app(), &[("1", &[(&format!("{}/a", registry.host), &image.digest)])]));
         soon("it is given up", mirror.blob(&app(), &image.layer_digest)).await.unwrap_err();
         mirror.idle().await;

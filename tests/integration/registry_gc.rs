@@ -34,6 +34,16 @@ impl Home {
         self.0.path().join("images/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
     }
 
+    /// It is written that something was given to everybody.
+    fn give(&self, digest: &Digest) {
+        fs::create_dir_all(self.given(digest)).unwrap();
+        fs::write(self.given(digest).join("public"), "").unwrap();
+    }
+
+    fn given(&self, digest: &Digest) -> PathBuf {
+        self.0.path().join("images/given/sha256").join(&digest.hex()[..2]).join(digest.hex())
+    }
+
     fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
     }
@@ -73,8 +83,13 @@ fn what_no_stream_refers_to_is_shown_and_then_deleted() {
     let manifest = home.keep(&manifest, 99);
     let (old, older, young) = (home.keep("old", 25), home.keep("older", 73), home.keep("young", 23));
     home.stream(manifest.as_str());
+    let gone = Digest::of(b"gone");
+    for digest in [&layer, &older, &gone] {
+        home.give(digest);
+    }
 
     let (code, output, said) = home.gc(&[]);
+    assert!(home.given(&gone).exists(), "what only looks deletes nothing");
     assert_eq!(
         (code, &*said),
         (Some(0), "would delete 2 with 8 bytes; --delete does it. 2 are referred to, 1 are not but too young\n")
@@ -91,6 +106,7 @@ fn what_no_stream_refers_to_is_shown_and_then_deleted() {
         object["items"].as_array().unwrap().iter().map(|item| item["digest"].as_str().unwrap()).collect();
     assert_eq!((code, &object["deleted"], items), (Some(0), &json!(true), vec![older.as_str()]));
     assert_eq!(object["young"], json!({"objects": 2, "bytes": 8}));
+    assert_eq!([&layer, &older, &gone].map(|digest| home.given(digest).exists()), [true, false, false]);
     assert!(!home.has(&older) && [&layer, &manifest, &old, &young].into_iter().all(|digest| home.has(digest)));
 
     let (code, output, said) = home.gc(&["--delete", "--min-age", "0s"]);

@@ -88,6 +88,7 @@ impl Verb for Gc {
             for kept in &garbage.unreferred {
                 storage.delete(&kept.digest).await.with_context(|| format!("{} was not deleted", kept.digest))?;
             }
+            storage.forget_strays().await?;
         }
         self.print(&garbage)
     }

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
+use super::upstream::{Giver, Source};
 use crate::digest::Digest;
 use crate::mirror::catalogue::Origin;
 use crate::mirror::storage::SpoolReader;
@@ -18,9 +19,18 @@ pub(super) struct Wanted {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) origins: Vec<Origin>,
+    /// The only namespace that it is fetched for, if others may not read along.
+    pub(super) alone: Option<Box<str>>,
 }
 
 impl Wanted {
+    /// Something of a size, from where a namespace has it from. Of several repositories one could let in who may not have
+    /// what another sends, so others read along only where there is one.
+    pub(super) fn new((digest, size): (&Digest, u64), source: &Source, alone: bool) -> Self {
+        let alone = (alone || source.origins.len() > 1).then(|| source.namespace.clone());
+        Self { digest: digest.clone(), size, origins: source.origins.clone(), alone }
+    }
+
     /// The registry that is asked first.
     pub(super) fn registry(&self) -> Option<&str> {
         let origin = self.origins.first()?;
@@ -51,10 +61,19 @@ enum Stage {
 /// Namespaces that wait, in whose names it is tried one after the other.
 #[derive(Default)]
 struct Turns {
-    all: Vec<(Box<str>, Option<PullError>)>,
+    all: Vec<Turn>,
     next: usize,
     /// Nobody is taken in any more.
     is_over: bool,
+}
+
+/// A namespace that waits.
+struct Turn {
+    namespace: Box<str>,
+    /// Who gave it in its name, or would.
+    giver: Option<Giver>,
+    /// Why it did not work in its name.
+    told: Option<PullError>,
 }
 
 impl Fetch {
@@ -69,10 +88,10 @@ impl Fetch {
         if turns.is_over {
             return None;
         }
-        if let Some(known) = turns.all.iter().position(|(known, _)| &**known == namespace) {
+        if let Some(known) = turns.all.iter().position(|turn| &*turn.namespace == namespace) {
             return Some(known);
         }
-        turns.all.push((namespace.into(), None));
+        turns.all.push(Turn { namespace: namespace.into(), giver: None, told: None });
         Some(turns.all.len() - 1)
     }
 
@@ -80,7 +99,7 @@ impl Fetch {
     pub(super) fn next(&self) -> Option<(usize, Box<str>)> {
         let mut turns = self.turns();
         let turn = turns.next;
-        let Some((namespace, _)) = turns.all.get(turn).cloned() else {
+        let Some(namespace) = turns.all.get(turn).map(|turn| turn.namespace.clone()) else {
             turns.is_over = true;
             return None;
         };
@@ -90,8 +109,8 @@ impl Fetch {
 
     /// It did not work in the name of that namespace, which alone is told why.
     pub(super) fn refused(&self, turn: usize, error: PullError) {
-        if let Some((_, told)) = self.turns().all.get_mut(turn) {
-            *told = Some(error);
+        if let Some(turn) = self.turns().all.get_mut(turn) {
+            turn.told = Some(error);
         }
     }
 
@@ -99,14 +118,48 @@ impl Fetch {
     pub(super) fn fail(&self, error: &PullError) {
         let mut turns = self.turns();
         turns.is_over = true;
-        for (_, told) in &mut turns.all {
-            told.get_or_insert_with(|| error.clone());
+        for turn in &mut turns.all {
+            turn.told.get_or_insert_with(|| error.clone());
         }
     }
 
     /// There is a spool that can be read.
     pub(super) fn begins(&self, reader: SpoolReader) {
         let _ = self.reader.set(reader);
+    }
+
+    /// A repository sends it in the name of that namespace, or would.
+    pub(super) fn opened(&self, turn: usize, giver: Giver) {
+        if let Some(turn) = self.turns().all.get_mut(turn) {
+            turn.giver = Some(match turn.giver.take() {
+                Some(before) => before.and(&giver),
+                None => giver,
+            });
+        }
+    }
+
+    /// Whether that namespace may read it, as soon as it comes: if it comes in its name, or to everybody. If neither is
+    /// known, the repository has to be asked.
+    pub(super) async fn allows(&self, turn: usize) -> Result<bool, PullError> {
+        let is_known = |stage: &Stage| *stage != Stage::Waiting;
+        let stage = self.stage.subscribe().wait_for(is_known).await.map_or(Stage::Failed, |stage| *stage);
+        if stage == Stage::Failed {
+            return Err(self.trouble(turn));
+        }
+        let turns = self.turns();
+        if turns.all.iter().filter_map(|turn| turn.giver.as_ref()).any(|giver| giver.is_public) {
+            return Ok(true);
+        }
+        match turns.all.get(turn) {
+            Some(Turn { giver: None, told: Some(error), .. }) => Err(error.clone()),
+            turn => Ok(turn.is_some_and(|turn| turn.giver.is_some())),
+        }
+    }
+
+    /// Which namespaces were given it, and by whom.
+    pub(super) fn given(&self) -> Vec<(Box<str>, Giver)> {
+        let turns = self.turns();
+        turns.all.iter().filter_map(|turn| Some((turn.namespace.clone(), turn.giver.clone()?))).collect()
     }
 
     /// A registry sends it.
@@ -160,7 +213,7 @@ impl Fetch {
     }
 
     fn trouble(&self, turn: usize) -> PullError {
-        let told = self.turns().all.get(turn).and_then(|(_, told)| told.clone());
+        let told = self.turns().all.get(turn).and_then(|turn| turn.told.clone());
         told.unwrap_or_else(|| PullError::Upstream(format!("the download of {} was given up", self.wanted.digest)))
     }
 

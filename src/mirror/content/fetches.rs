@@ -13,7 +13,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
 use super::fetch::{Fetch, Wanted};
-use super::upstream::{Upstream, nowhere, worse};
+use super::rights::Rights;
+use super::upstream::{Giver, Upstream, nowhere, worse};
 use crate::mirror::PullError;
 use crate::mirror::catalogue::Origin;
 use crate::mirror::storage::{Checked, Spool, Storage};
@@ -72,6 +73,7 @@ impl Fetcher {
 /// All fetches.
 pub(super) struct Fetches<H> {
     upstream: Arc<Upstream<H>>,
+    rights: Arc<Rights<H>>,
     storage: Storage,
     limits: Limits,
     state: Mutex<State>,
@@ -108,9 +110,15 @@ impl From<FetchError> for Trouble {
 
 impl<H: Home> Fetches<H> {
     /// Nothing is under way.
-    pub(super) fn new(upstream: Arc<Upstream<H>>, storage: Storage, limits: Limits) -> (Arc<Self>, Fetcher) {
+    pub(super) fn new(
+        upstream: Arc<Upstream<H>>,
+        rights: Arc<Rights<H>>,
+        storage: Storage,
+        limits: Limits,
+    ) -> (Arc<Self>, Fetcher) {
         let (jobs, receiver) = tokio::sync::mpsc::unbounded_channel();
-        (Arc::new(Self { upstream, storage, limits, state: Mutex::default(), jobs }), Fetcher { jobs: receiver })
+        let fetches = Self { upstream, rights, storage, limits, state: Mutex::default(), jobs };
+        (Arc::new(fetches), Fetcher { jobs: receiver })
     }
 
     /// How many have ended.
@@ -184,7 +192,7 @@ impl<H: Home> Fetches<H> {
         let mut used = HashSet::new();
         let mut last = None;
         while let Some((turn, namespace)) = fetch.next() {
-            match self.pour(fetch, &namespace, &mut spool, &mut used).await {
+            match self.pour((fetch, turn), &namespace, &mut spool, &mut used).await {
                 Ok(()) => {
                     return spool.finish().map_err(|error| {
                         self.upstream.distrust(used, digest);
@@ -209,7 +217,7 @@ impl<H: Home> Fetches<H> {
     /// Fetches what is missing in a spool with the credentials of one namespace.
     async fn pour(
         &self,
-        fetch: &Fetch,
+        (fetch, turn): (&Fetch, usize),
         namespace: &str,
         spool: &mut Spool,
         used: &mut HashSet<Box<str>>,
@@ -221,7 +229,7 @@ impl<H: Home> Fetches<H> {
             let mut broken = 0;
             loop {
                 let before = spool.written();
-                let error = match self.draw(fetch, &origin, &keyring, spool).await {
+                let error = match self.draw((fetch, turn), &origin, &keyring, spool).await {
                     Err(Trouble::Upstream(error)) => error,
                     result => {
                         used.insert(origin.repository.clone());
@@ -246,13 +254,20 @@ impl<H: Home> Fetches<H> {
     }
 
     /// Fetches what is missing in a spool from one repository, once.
-    async fn draw(&self, fetch: &Fetch, origin: &Origin, keyring: &Keyring, spool: &mut Spool) -> Result<(), Trouble> {
+    async fn draw(
+        &self,
+        (fetch, turn): (&Fetch, usize),
+        origin: &Origin,
+        keyring: &Keyring,
+        spool: &mut Spool,
+    ) -> Result<(), Trouble> {
         let Wanted { digest, size, .. } = &fetch.wanted;
         let (client, at) = (&self.upstream.client, spool.written());
         let mut download = client.open_blob(&origin.repository, digest, at, origin.insecure, keyring).await?;
         if let Some(said) = download.size.filter(|said| said != size) {
             return Err(lie(origin, &format!("says that {digest} has {said} bytes, its manifest says {size}")));
         }
+        fetch.opened(turn, Giver::new(origin, download.is_public));
         fetch.flows();
         // A registry that knows no ranges begins anew.
         let mut skip = at - download.offset;
@@ -282,6 +297,15 @@ impl<H: Home> Fetches<H> {
         if spool.written() == *size { Ok(()) } else { Err(short(origin, &fetch.wanted, spool.written()).into()) }
     }
 
+    /// Writes down who was given what is kept now.
+    async fn write_rights(&self, fetch: &Fetch) {
+        let given = fetch.given();
+        let public = given.iter().find(|(_, giver)| giver.is_public).cloned();
+        for (namespace, giver) in public.map_or(given, |public| vec![public]) {
+            self.rights.give(&namespace, &fetch.wanted.digest, &giver).await;
+        }
+    }
+
     async fn write(&self, spool: &mut Spool, piece: Vec<u8>) -> Result<(), Trouble> {
         self.upstream.metrics.bytes.inc_by(piece.len() as u64);
         spool.write(Bytes::from(piece)).await.map_err(Trouble::Spool)
@@ -298,9 +322,13 @@ impl<H: Home> Place<H> {
         let digest = &fetch.wanted.digest;
         match fetches.fill(fetch).await {
             Ok(checked) => {
+                for (namespace, _) in fetch.given() {
+                    fetches.rights.remember(&namespace, digest);
+                }
                 fetch.is_whole();
-                if let Err(error) = fetches.storage.keep(checked).await {
-                    tracing::debug!(%digest, %error, "a blob was passed on and not kept");
+                match fetches.storage.keep(checked).await {
+                    Ok(()) => fetches.write_rights(fetch).await,
+                    Err(error) => tracing::debug!(%digest, %error, "a blob was passed on and not kept"),
                 }
             }
             Err(error) => tracing::warn!(%digest, error, "a blob could not be fetched"),

@@ -13,7 +13,7 @@ use super::upstream::{Source, worse};
 use crate::digest::Digest;
 use crate::mirror::PullError;
 use crate::mirror::catalogue::Pullable;
-use crate::registry::{FetchError, Reason, Retry};
+use crate::registry::{FetchError, Form, Reason, Retry};
 use crate::store::home::Home;
 use crate::stream::Key;
 
@@ -156,12 +156,15 @@ impl<H: Home> Content<H> {
         digest: &Digest,
         (reach, fetched): (Reach, &mut usize),
     ) -> Result<Option<Arc<Facts>>, FetchError> {
-        if let Some(known) = self.facts.get(digest) {
+        let namespace = &within.key.namespace;
+        if self.rights.are_known(namespace, digest)
+            && let Some(known) = self.facts.get(digest)
+        {
             return Ok(Some(known));
         }
         match reach {
             Reach::Memory => Ok(None),
-            Reach::Storage => match self.kept(digest).await {
+            Reach::Storage => match self.kept(namespace, digest).await {
                 Some(bytes) => self.learn(digest, &bytes).map(Some),
                 None => Ok(None),
             },
@@ -183,7 +186,7 @@ impl<H: Home> Content<H> {
         image: &Digest,
         digest: &Digest,
     ) -> Result<(Bytes, Arc<Facts>), PullError> {
-        let bytes = if let Some(bytes) = self.kept(digest).await {
+        let bytes = if let Some(bytes) = self.kept(&within.key.namespace, digest).await {
             self.metrics.hit("manifest");
             bytes
         } else {
@@ -210,8 +213,21 @@ impl<H: Home> Content<H> {
         Ok(facts)
     }
 
-    /// A manifest from the storage. One that cannot be read there is as good as none.
-    async fn kept(&self, digest: &Digest) -> Option<Bytes> {
+    /// A manifest from the storage, if the namespace was given it.
+    async fn kept(&self, namespace: &str, digest: &Digest) -> Option<Bytes> {
+        let bytes = self.stored(digest).await?;
+        self.rights.are_given(namespace, digest).await.then_some(bytes)
+    }
+
+    /// A manifest from the storage, if where it comes from would give it.
+    async fn confirmed(&self, source: &Source, digest: &Digest) -> Option<Bytes> {
+        let bytes = self.stored(digest).await?;
+        let may_have = self.rights.may_have(source, Form::Manifest, (digest, bytes.len() as u64)).await;
+        may_have.then_some(bytes)
+    }
+
+    /// A manifest from the storage, whoever may have it. One that cannot be read there is as good as none.
+    async fn stored(&self, digest: &Digest) -> Option<Bytes> {
         self.storage.bytes(digest, MANIFEST_MAX).await.unwrap_or_else(|error| {
             tracing::warn!(%digest, %error, "a manifest cannot be read from the storage");
             None
@@ -220,7 +236,7 @@ impl<H: Home> Content<H> {
 
     /// A manifest from where it came. Who asks for the same with the same credentials at the same time shares the answer.
     async fn fetch_manifest(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
-        let work = async || match self.kept(digest).await {
+        let work = async || match self.kept(&source.namespace, digest).await {
             // It came since it was looked for.
             Some(bytes) => Ok(bytes),
             None => self.fetch_manifest_alone(source, digest).await,
@@ -228,19 +244,24 @@ impl<H: Home> Content<H> {
         self.manifests.share((source.clone(), digest.clone()), work).await
     }
 
-    /// Fetches a manifest and keeps it. That it cannot be had is remembered for a while.
+    /// Fetches a manifest and keeps it, if it is not kept for another namespace that was given it. That it cannot be had is remembered for a while.
     async fn fetch_manifest_alone(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
         let absent = (source.clone(), digest.clone());
         let now = Instant::now();
         if let Some((_, error)) = self.absent.get(&absent).filter(|(until, _)| now < *until) {
             return Err(error);
         }
-        let fetched = self.upstream.manifest(source, digest).await.inspect_err(|error| {
+        if let Some(bytes) = self.confirmed(source, digest).await {
+            return Ok(bytes);
+        }
+        let (fetched, giver) = self.upstream.manifest(source, digest).await.inspect_err(|error| {
             let lasts = if error.reason == Reason::NotFound { ABSENT } else { TROUBLE };
             self.absent.put(absent, (now + lasts, error.clone()), 1);
         })?;
-        if let Err(error) = self.storage.keep_bytes(digest, fetched.clone()).await {
-            tracing::debug!(%digest, %error, "a manifest was passed on and not kept");
+        self.rights.remember(&source.namespace, digest);
+        match self.storage.keep_bytes(digest, fetched.clone()).await {
+            Ok(()) => self.rights.give(&source.namespace, digest, &giver).await,
+            Err(error) => tracing::debug!(%digest, %error, "a manifest was passed on and not kept"),
         }
         Ok(fetched)
     }

@@ -12,7 +12,8 @@ use crate::digest::Digest;
 use crate::metrics::UpstreamMetrics;
 use crate::mirror::PullError;
 use crate::mirror::catalogue::Origin;
-use crate::registry::{Client, FetchError, Keyring, Reason, Retry};
+use crate::mirror::storage::Grant;
+use crate::registry::{Address, Client, FetchError, Form, Keyring, Reason, Retry};
 use crate::store::home::Home;
 
 /// How long a repository is asked last that sent something else than what was asked for.
@@ -25,6 +26,15 @@ const DISTRUSTED_MAX: usize = 1000;
 pub(super) struct Source {
     pub(super) namespace: Box<str>,
     pub(super) origins: Vec<Origin>,
+}
+
+/// Which repository gave something, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Giver {
+    /// By its [`identity`]; empty if several sent a part each.
+    repository: Box<str>,
+    /// It gives it to everybody.
+    pub(super) is_public: bool,
 }
 
 /// The registries that content comes from.
@@ -49,12 +59,12 @@ impl<H: Home> Upstream<H> {
     }
 
     /// A manifest.
-    pub(super) async fn manifest(&self, source: &Source, digest: &Digest) -> Result<Bytes, FetchError> {
+    pub(super) async fn manifest(&self, source: &Source, digest: &Digest) -> Result<(Bytes, Giver), FetchError> {
         let keyring = self.keyring(&source.namespace).await?;
         let mut trouble = None;
         for origin in self.in_order(&source.origins, digest) {
             match self.client.manifest_bytes(&origin.repository, digest, origin.insecure, &keyring).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(sent) => return Ok((sent.bytes, Giver::new(&origin, sent.is_public))),
                 Err(error) => {
                     self.failed(&source.namespace, &error);
                     trouble = Some(worse(trouble, error));
@@ -62,6 +72,21 @@ impl<H: Home> Upstream<H> {
             }
         }
         Err(trouble.unwrap_or_else(|| nowhere(digest)))
+    }
+
+    /// The first of these repositories that would give something of that size. One that does not say so is passed over:
+    /// what it thinks is found out by whoever fetches from it.
+    pub(super) async fn giver(&self, source: &Source, form: Form, content: (&Digest, u64)) -> Option<Giver> {
+        let keyring = self.keyring(&source.namespace).await.ok()?;
+        for origin in &source.origins {
+            let repository = (&*origin.repository, origin.insecure);
+            match self.client.would_give(repository, form, content, &keyring).await {
+                Ok(Some(is_public)) => return Some(Giver::new(origin, is_public)),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(digest = %content.0, %error, "it is not said that it may be had"),
+            }
+        }
+        None
     }
 
     /// A repository did not give what it was asked for.
@@ -89,6 +114,33 @@ impl<H: Home> Upstream<H> {
         origins.sort_by_key(is_distrusted);
         origins
     }
+}
+
+impl Giver {
+    pub(super) fn new(origin: &Origin, is_public: bool) -> Self {
+        Self { repository: identity(origin).into(), is_public }
+    }
+
+    /// What is written down of it.
+    pub(super) fn grant<'a>(&'a self, namespace: &'a str) -> Grant<'a> {
+        if self.is_public { Grant::Public } else { Grant::To { namespace, repository: &self.repository } }
+    }
+
+    /// Both sent a part.
+    pub(super) fn and(self, other: &Self) -> Self {
+        let is_same = self.repository == other.repository;
+        let repository = if is_same { self.repository } else { Box::default() };
+        Self { repository, is_public: self.is_public && other.is_public }
+    }
+}
+
+/// A repository, the same for all spellings. By an insecure way it is another, as anybody could be there.
+pub(super) fn identity(origin: &Origin) -> String {
+    let repository = Address::of(&origin.repository).map_or_else(
+        |_| origin.repository.to_string(),
+        |address| format!("{}/{}", address.registry, address.repository),
+    );
+    if origin.insecure { format!("{repository} insecure") } else { repository }
 }
 
 impl From<FetchError> for PullError {
@@ -125,6 +177,16 @@ pub(super) fn worse(before: Option<FetchError>, error: FetchError) -> FetchError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn public_is_only_what_every_part_was_and_nobody_gave_what_several_sent() {
+        let origin = |repository: &str, insecure| Origin { repository: repository.into(), insecure };
+        let giver = |repository, is_public| Giver::new(&origin(repository, false), is_public);
+        assert_eq!(giver("q.io/a", true).and(&giver("q.io/a", false)), giver("q.io/a", false));
+        assert_eq!(giver("q.io/a", true).and(&giver("q.io/b", true)), Giver { repository: "".into(), is_public: true });
+        assert_eq!(giver("nginx", true), giver("docker.io/library/nginx", true));
+        assert_ne!(identity(&origin("q.io/a", false)), identity(&origin("q.io/a", true)));
+    }
 
     #[test]
     fn who_may_ask_later_is_told_so() {

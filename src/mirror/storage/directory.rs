@@ -11,6 +11,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tokio::task::spawn_blocking;
 
+use super::given;
 use super::layout;
 use super::ledger::{Found, Ledger, Shortage};
 use super::spool::{self, Checked, SpoolFile};
@@ -121,6 +122,9 @@ impl Directory {
                 }
             }
             ledger.forget(digest);
+            if let Err(error) = given::remove(&self.root, digest) {
+                tracing::warn!(%digest, %error, "it stays written to whom it was given that is not there any more");
+            }
         }
         self.count();
     }

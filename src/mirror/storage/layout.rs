@@ -2,8 +2,11 @@
 
 use crate::digest::Digest;
 
+/// How many there are of folders and name.
+pub(super) const PARTS: usize = 3;
+
 /// Folders and name of what has a digest.
-pub(super) fn parts(digest: &Digest) -> [&str; 3] {
+pub(super) fn parts(digest: &Digest) -> [&str; PARTS] {
     [digest.algorithm(), digest.hex().get(..2).unwrap_or_default(), digest.hex()]
 }
 

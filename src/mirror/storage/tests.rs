@@ -47,7 +47,7 @@ impl Room {
         Self { storage, folder, place, metrics, needed }
     }
 
-    async fn of_size(budget: u64) -> Self {
+    pub(super) async fn of_size(budget: u64) -> Self {
         Self::with(TempDir::new().unwrap(), |place| place.budget = Some(budget)).await
     }
 
@@ -80,7 +80,7 @@ impl Room {
         Storage::open(&self.place, Arc::new(|_: &Digest| false), metrics).await.unwrap()
     }
 
-    fn file(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn file(&self, digest: &Digest) -> PathBuf {
         let [algorithm, start, hex] = layout::parts(digest);
         self.folder.path().join(BLOBS).join(algorithm).join(start).join(hex)
     }
@@ -116,9 +116,15 @@ impl Room {
 }
 
 /// A bucket for a test.
-fn bucket(folder: &TempDir) -> Storage {
+pub(super) fn bucket(folder: &TempDir) -> Storage {
     let store = (Arc::new(InMemory::new()) as _, Path::from("some/prefix"));
-    Storage::over("memory".to_owned(), store, folder.path().to_owned(), None, Metrics::new().unwrap().storage)
+    Storage::over(
+        &Place::parse("s3://memory", []).unwrap(),
+        store,
+        folder.path().to_owned(),
+        None,
+        Metrics::new().unwrap().storage,
+    )
 }
 
 async fn content(blob: Blob) -> io::Result<Vec<u8>> {
