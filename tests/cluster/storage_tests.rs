@@ -11,7 +11,7 @@ use pinstream::digest::Digest;
 use pinstream::metrics::{Metrics, StorageMetrics};
 use pinstream::mirror::Part;
 use pinstream::mirror::storage::garbage;
-use pinstream::mirror::storage::{Storage, StorageError};
+use pinstream::mirror::storage::{Grant, Storage, StorageError};
 use tokio::runtime::Runtime;
 
 use crate::buckets::{Buckets, KEY, SECRET};
@@ -99,6 +99,7 @@ fn bucket_is_cleared_of_garbage(plane: &ControlPlane) {
         let storage = buckets.open().await;
         for content in [&needed, &other] {
             download(&storage, content).await;
+            storage.give(&Digest::of(content), Grant::Public).await.unwrap();
         }
         let found = garbage::find(&storage, vec![Digest::of(&needed)], Duration::from_hours(1)).await.unwrap();
         assert_eq!((found.referred.len(), found.young.len(), found.unreferred.len()), (1, 1, 0));
@@ -123,5 +124,8 @@ fn bucket_is_cleared_of_garbage(plane: &ControlPlane) {
     runtime.block_on(async {
         assert_eq!(storage.size(&Digest::of(&needed)).await.unwrap(), Some(10));
         assert_eq!(storage.size(&Digest::of(&other)).await.unwrap(), None);
+        for (content, is_given) in [(&needed, true), (&other, false)] {
+            assert_eq!(storage.grants(&Digest::of(content)).await.unwrap().reach("demo"), is_given);
+        }
     });
 }
