@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Each program with the module that pins its version, and how it is asked for its own.
+/// Each program with the module that pins its version, and how it is asked for its own. One that cannot be asked is taken
+/// only as it was built here.
 const PROGRAMS: [(&str, &str, &[&str]); 9] = [
     ("etcd", "etcd/go.mod go.etcd.io/etcd/server/v3", &["--version"]),
     ("helm", "helm/go.mod helm.sh/helm/v4", &["version", "--short"]),
@@ -14,7 +15,7 @@ const PROGRAMS: [(&str, &str, &[&str]); 9] = [
     ("kube-controller-manager", KUBERNETES, &["--version"]),
     ("registry", "registry/go.mod github.com/distribution/distribution/v3", &["--version"]),
     ("kubectl", KUBERNETES, &["version", "--client"]),
-    ("oci-conformance", "conformance/go.mod github.com/opencontainers/distribution-spec/conformance", &["version"]),
+    ("oci-conformance", "conformance/go.mod github.com/opencontainers/distribution-spec/conformance", &[]),
     ("skopeo", "skopeo/go.mod github.com/containers/skopeo", &["--version"]),
     ("versitygw", "versitygw/go.mod github.com/versity/versitygw", &["--version"]),
 ];
@@ -75,7 +76,9 @@ pub fn kubernetes_version() -> String {
 fn locate((name, pin, question): (&str, &str, &[&str]), built: &Path) -> Option<PathBuf> {
     let folders = ["KUBEBUILDER_ASSETS", "PATH"].into_iter().filter_map(env::var_os);
     let mut candidates = folders.flat_map(|folders| env::split_paths(&folders).collect::<Vec<_>>());
-    let fits = |path: &PathBuf| path.is_file() && minor(&version_of(path, question)) == minor(&wanted(pin));
+    let fits = |path: &PathBuf| {
+        path.is_file() && !question.is_empty() && minor(&version_of(path, question)) == minor(&wanted(pin))
+    };
     let there = candidates.by_ref().map(|folder| folder.join(name)).find(fits);
     there.or_else(|| Some(built.join(name)).filter(|path| path.is_file()))
 }
