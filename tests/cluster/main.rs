@@ -25,13 +25,17 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod layered;
 mod local_tests;
 mod node;
 mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod pull_crash_tests;
+mod pull_load_tests;
 mod puller_tests;
+mod random;
 mod reading_tests;
 mod registry;
 mod registry_access_tests;
@@ -117,6 +121,8 @@ fn main() -> ExitCode {
         import_release_tests::TESTS,
         local_tests::TESTS,
         puller_tests::TESTS,
+        pull_crash_tests::TESTS,
+        pull_load_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
