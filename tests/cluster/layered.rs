@@ -13,8 +13,10 @@ use crate::control_plane::ControlPlane;
 use crate::pinstream::Pinstream;
 use crate::registry::Registry;
 
-/// An image that was pushed.
+/// An image that a registry has, or says so.
 pub struct Layered {
+    /// `HOST/REPOSITORY`, from where it is pulled.
+    pub repository: String,
     pub manifest: String,
     pub layers: Vec<Digest>,
 }
@@ -23,7 +25,8 @@ impl Layered {
     /// Pushes it.
     pub fn push(registry: &Registry, repository: &str, layers: &[Vec<u8>]) -> Self {
         let manifest = registry.push_layers(repository, layers);
-        Self { manifest, layers: layers.iter().map(|layer| Digest::of(layer)).collect() }
+        let repository = format!("{}/{repository}", registry.host);
+        Self { repository, manifest, layers: layers.iter().map(|layer| Digest::of(layer)).collect() }
     }
 }
 
@@ -34,16 +37,16 @@ pub struct Site<'p> {
 }
 
 impl<'p> Site<'p> {
-    /// A stream with these images, one a tag, all from one repository.
-    pub fn new(plane: &'p ControlPlane, repository: &str, images: &[Layered]) -> Self {
+    /// A stream with these images, one a tag.
+    pub fn new(plane: &'p ControlPlane, images: &[Layered]) -> Self {
         let folder = plane.folder("pulled");
         let item = |image: &Layered| {
             json!([{"created": "2026-01-01T00:00:00Z", "generation": 1, "image": image.manifest,
-                "dockerImageReference": format!("{repository}@{}", image.manifest)}])
+                "dockerImageReference": format!("{}@{}", image.repository, image.manifest)}])
         };
         let spec = |(tag, image): (usize, &Layered)| {
             json!({"name": tag.to_string(), "importPolicy": {"insecure": true},
-                "from": {"kind": "DockerImage", "name": format!("{repository}@{}", image.manifest)}})
+                "from": {"kind": "DockerImage", "name": format!("{}@{}", image.repository, image.manifest)}})
         };
         let status = |(tag, image): (usize, &Layered)| json!({"tag": tag.to_string(), "items": item(image)});
         let stream = json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream",

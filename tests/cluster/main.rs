@@ -33,6 +33,7 @@ mod pinstream;
 mod process;
 mod proxy;
 mod pull_crash_tests;
+mod pull_lie_tests;
 mod pull_load_tests;
 mod puller_tests;
 mod random;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         local_tests::TESTS,
         puller_tests::TESTS,
         pull_crash_tests::TESTS,
+        pull_lie_tests::TESTS,
         pull_load_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,

@@ -29,9 +29,13 @@ const LONG_AGO: Duration = Duration::from_hours(1);
 fn a_registry_killed_at_any_moment_gives_and_keeps_nothing_wrong(plane: &ControlPlane) {
     let (registry, gate, mut random) = (Registry::start(plane, Guard::Open), Gate::default(), Random::new());
     let mut layers = || (0..LAYERS).map(|_| random.bytes(LAYER)).collect::<Vec<_>>();
-    let images: Vec<_> = (0..=TURNS).map(|_| Layered::push(&registry, "app", &layers())).collect();
     let port = gate.lead_to(registry.host.rsplit_once(':').unwrap().1.parse().unwrap());
-    let site = Site::new(plane, &format!("127.0.0.1:{port}/app"), &images);
+    let image = |layers: &[Vec<u8>]| Layered {
+        repository: format!("127.0.0.1:{port}/app"),
+        ..Layered::push(&registry, "app", layers)
+    };
+    let images: Vec<_> = (0..=TURNS).map(|_| image(&layers())).collect();
+    let site = Site::new(plane, &images);
 
     let (server, before) = (site.start(), gate.passed());
     assert_eq!(pull_all(&server, &images[TURNS]), 0);

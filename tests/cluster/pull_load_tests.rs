@@ -21,7 +21,7 @@ fn a_crowd_is_given_an_image_by_one_transfer_of_each_layer(plane: &ControlPlane)
     let layers: Vec<_> = (0..LAYERS).map(|_| random.bytes(LAYER)).collect();
     let image = Layered::push(&registry, "app", &layers);
     let layers = image.layers.clone();
-    let site = Site::new(plane, &format!("{}/app", registry.host), &[image]);
+    let site = Site::new(plane, &[image]);
     let (server, ca) = site.start_secure();
     let base = format!("https://localhost:{}", server.port);
     thread::scope(|scope| {
