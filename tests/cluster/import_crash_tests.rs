@@ -1,9 +1,7 @@
 //! That controllers which are killed at any moment lose nothing and spoil nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +12,7 @@ use crate::control_plane::{ControlPlane, Namespace};
 use crate::gate::Gate;
 use crate::importing::{Stream, in_parallel, manifest, named, streams_path};
 use crate::process::Process;
+use crate::random::Random;
 use crate::registry::{Content, Guard, Registry};
 use crate::release::install_custom_resource;
 use crate::waiting::{eventually, eventually_within};
@@ -30,15 +29,11 @@ const TAGS: u32 = 2;
 const START: u64 = 20;
 /// Path of all images.
 const IMAGES: &str = "/apis/pinstream.dev/v1/images";
-/// Another seed than by chance, to do it again.
-const SEED: &str = "PINSTREAM_TEST_SEED";
 
 fn a_controller_killed_at_any_moment_ends_where_an_undisturbed_one_does(plane: &ControlPlane) {
-    let seed = env::var(SEED).map_or_else(|_| RandomState::new().hash_one(()), |seed| seed.parse().unwrap());
-    eprintln!("{SEED}={seed}");
     let own = plane.another();
     install_custom_resource(&own);
-    let mut site = Site::new(&own, seed);
+    let mut site = Site::new(&own);
     let [undisturbed, disturbed] = [(); 2].map(|()| own.namespace());
     for version in ["first", "second"] {
         site.move_tags_to(version);
@@ -58,7 +53,7 @@ fn a_controller_killed_at_any_moment_ends_where_an_undisturbed_one_does(plane: &
     let (expected, found) = (state(&undisturbed), state(&disturbed));
     assert_eq!(expected.len(), (TURNS * STREAMS) as usize);
     for (name, expected) in &expected {
-        assert_eq!(found.get(name), Some(expected), "stream {name}, {SEED}={seed}");
+        assert_eq!(found.get(name), Some(expected), "stream {name}");
         assert!(expected.histories.values().all(|history| history.len() == 2), "{expected:?}");
     }
     assert_eq!(found.len(), expected.len());
@@ -72,13 +67,13 @@ struct Site {
     gate: Gate,
     kubeconfig: PathBuf,
     folder: PathBuf,
-    random: u64,
+    random: Random,
     /// After how much data the controller was killed while it worked.
     moments: Vec<u64>,
 }
 
 impl Site {
-    fn new(plane: &ControlPlane, random: u64) -> Self {
+    fn new(plane: &ControlPlane) -> Self {
         let (registry, gate, folder) = (Registry::start(plane, Guard::Open), Gate::default(), plane.folder("crash"));
         let port = registry.host.rsplit_once(':').unwrap().1.parse().unwrap();
         let host = format!("127.0.0.1:{}", gate.lead_to(port));
@@ -88,7 +83,7 @@ impl Site {
         *server = format!("https://127.0.0.1:{}", gate.lead_to(port)).into();
         let kubeconfig = folder.join("kubeconfig");
         fs::write(&kubeconfig, config.to_string()).unwrap();
-        Self { registry, host, gate, kubeconfig, folder, random, moments: Vec::new() }
+        Self { registry, host, gate, kubeconfig, folder, random: Random::new(), moments: Vec::new() }
     }
 
     /// Has every tag in the registry be another image.
@@ -133,7 +128,7 @@ impl Site {
     /// Starts the controller and kills it somewhere on the way to the end of what there is to do.
     fn start_and_kill(&mut self, namespace: &Namespace, traffic: u64) {
         let most = START + traffic * u64::from(unfinished(namespace));
-        let moment = 1 + self.random_below(most);
+        let moment = 1 + self.random.below(most);
         let mut process = self.start();
         self.gate.kill_after(moment, process.id());
         let mut passed = 0;
@@ -152,15 +147,6 @@ impl Site {
             0 => Ok(()),
             unfinished => Err(format!("{unfinished} streams are not; log: {}", self.folder.display())),
         });
-    }
-
-    /// SplitMix64.
-    fn random_below(&mut self, limit: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 }
 

@@ -29,6 +29,7 @@ mod import_release_tests;
 mod import_tests;
 mod importing;
 mod latency_bench;
+mod layered;
 mod layout;
 mod local_tests;
 mod node;
@@ -36,8 +37,12 @@ mod pinning_tests;
 mod pinstream;
 mod process;
 mod proxy;
+mod pull_crash_tests;
+mod pull_lie_tests;
+mod pull_load_tests;
 mod puller_tests;
 mod pulling;
+mod random;
 mod reading_tests;
 mod registry;
 mod registry_access_tests;
@@ -128,6 +133,9 @@ fn main() -> ExitCode {
         import_release_tests::TESTS,
         local_tests::TESTS,
         puller_tests::TESTS,
+        pull_crash_tests::TESTS,
+        pull_lie_tests::TESTS,
+        pull_load_tests::TESTS,
         tutorial_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use reqwest::blocking::Client;
+use rustix::process::Pid;
 
 use crate::control_plane::ControlPlane;
 use crate::process::Process;
@@ -102,6 +103,11 @@ impl Pinstream {
         // The name, which may have blanks, is in parentheses; user and system time are the 14th and 15th field.
         let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
         fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / TICKS).sum()
+    }
+
+    /// The process.
+    pub fn id(&self) -> Pid {
+        self.process.id()
     }
 
     /// What it logged so far.

@@ -134,6 +134,25 @@ impl Registry {
         digest
     }
 
+    /// Pushes an image of these layers. Gives its digest.
+    pub fn push_layers(&self, repository: &str, layers: &[Vec<u8>]) -> String {
+        self.put_blob(repository, b"{}");
+        for layer in layers {
+            self.put_blob(repository, layer);
+        }
+        let part = |bytes: &[u8]| json!({"digest": digest(bytes), "size": bytes.len()});
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part(b"{}"),
+            "layers": layers.iter().map(|layer| part(layer)).collect::<Vec<_>>()});
+        self.put_manifest(repository, &manifest.to_string(), OCI_MANIFEST, None)
+    }
+
+    /// How often a blob was asked for, by its log.
+    pub fn transfers(&self, repository: &str, digest: &str) -> usize {
+        let log = self.process.lock().unwrap().as_ref().map(Process::log).unwrap_or_default();
+        let asked = format!("\"GET /v2/{repository}/blobs/{digest} ");
+        log.lines().filter(|line| line.contains(&asked)).count()
+    }
+
     /// Takes a manifest away.
     pub fn delete(&self, repository: &str, digest: &str) {
         let path = format!("{repository}/manifests/{digest}");

@@ -1,0 +1,228 @@
+//! The servers that are compared, each a process of its own that ends with this: a real registry, nginx, and the registry
+//! of Pinstream.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pinstream::digest::Digest;
+use reqwest::blocking::Client;
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::client::Address;
+
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// A client of a registry that gives this many bytes a second at most.
+const RATE: &str = "100m";
+
+/// A running program. Dropping it asks it to end, and waits.
+pub struct Running(Child);
+
+impl Running {
+    /// What its status says in kB, as `VmHWM`.
+    pub fn status(&self, name: &str) -> Result<u64, Error> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).ok_or("no such line")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// An image that was pushed.
+pub struct Image {
+    pub manifest: Digest,
+    pub blobs: Vec<Digest>,
+}
+
+impl Image {
+    /// Where a repository has its blobs.
+    pub fn paths(&self, repository: &str) -> Vec<String> {
+        self.blobs.iter().map(|digest| format!("/v2/{repository}/blobs/{digest}")).collect()
+    }
+}
+
+/// A real registry, with plain HTTP.
+pub struct Registry {
+    pub socket: SocketAddr,
+    log: PathBuf,
+    _process: Running,
+}
+
+impl Registry {
+    /// Starts it below a folder. It is the one that tests of the cluster run against.
+    pub fn start(folder: &Path) -> Result<Self, Error> {
+        let built = Command::new("tests/tools/build").arg("--folder").output()?;
+        let program = Path::new(String::from_utf8(built.stdout)?.trim()).join("registry");
+        let socket = free()?;
+        let config = json!({"version": 0.1, "log": {"level": "warn"}, "http": {"addr": socket.to_string()},
+            "storage": {"filesystem": {"rootdirectory": folder.join("upstream")}}});
+        fs::write(folder.join("registry.yml"), config.to_string())?;
+        let log = folder.join("registry.log");
+        let file = File::create(&log)?;
+        let mut command = Command::new(&program);
+        command.arg("serve").arg(folder.join("registry.yml")).env("OTEL_TRACES_EXPORTER", "none");
+        command.stdout(file.try_clone()?).stderr(file);
+        let started = command.spawn().map_err(|error| format!("{}: {error}; see tests/tools/build", program.display()));
+        let process = Running(started?);
+        answers(socket)?;
+        Ok(Self { socket, log, _process: process })
+    }
+
+    /// Pushes an image of layers of random bytes as `app`.
+    pub fn push(&self, layers: usize, size: usize) -> Result<Image, Error> {
+        let client = Client::builder().no_proxy().timeout(None).build()?;
+        let base = format!("http://{}/v2/app", self.socket);
+        let mut parts = Vec::new();
+        for content in std::iter::once(Ok(b"{}".to_vec())).chain((0..layers).map(|_| random(size))) {
+            let content = content?;
+            let (digest, length) = (Digest::of(&content), content.len());
+            let begun = client.post(format!("{base}/blobs/uploads/")).send()?.error_for_status()?;
+            let location = begun.headers().get("location").ok_or("no location")?.to_str()?.to_owned();
+            client.put(format!("{location}&digest={digest}")).body(content).send()?.error_for_status()?;
+            parts.push((digest, length));
+        }
+        let part = |(digest, length): &(Digest, usize)| json!({"digest": digest.as_str(), "size": length});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": part(&parts[0]),
+            "layers": parts[1..].iter().map(part).collect::<Vec<_>>()});
+        let manifest = manifest.to_string();
+        let digest = Digest::of(manifest.as_bytes());
+        let put = client.put(format!("{base}/manifests/{digest}")).header("content-type", MANIFEST_TYPE);
+        put.body(manifest).send()?.error_for_status()?;
+        Ok(Image { manifest: digest, blobs: parts.into_iter().map(|(digest, _)| digest).collect() })
+    }
+
+    /// How often blobs were asked for up to now, by its log.
+    pub fn transfers(&self) -> Result<usize, Error> {
+        let log = fs::read_to_string(&self.log)?;
+        Ok(log.lines().filter(|line| line.contains("\"GET /v2/app/blobs/")).count())
+    }
+}
+
+/// nginx as Debian has it, with a process for each core: files over HTTP and HTTPS, and a slow way to a registry.
+pub struct Nginx {
+    pub plain: SocketAddr,
+    pub tls: SocketAddr,
+    pub slow: SocketAddr,
+    _process: Running,
+}
+
+impl Nginx {
+    /// Serves the files of `root`. What it needs is in `folder`, its certificate too.
+    pub fn start(folder: &Path, root: &Path, registry: SocketAddr) -> Result<Self, Error> {
+        let [plain, tls, slow] = [free()?, free()?, free()?];
+        let (root, certificates) = (root.display(), folder.join("certs"));
+        let certificates = certificates.display();
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let config = format!(
+            "{user} daemon off; worker_processes auto; pid nginx.pid; error_log nginx.log; events {{}}
+            http {{
+                access_log off; sendfile on;
+                server {{ listen {plain}; root {root}; }}
+                server {{ listen {tls} ssl; root {root};
+                    ssl_certificate {certificates}/tls.crt; ssl_certificate_key {certificates}/tls.key; }}
+                server {{ listen {slow}; location / {{ proxy_pass http://{registry}; limit_rate {RATE}; }} }}
+            }}"
+        );
+        fs::write(folder.join("nginx.conf"), config)?;
+        let prefix = format!("{}/", folder.display());
+        let mut command = Command::new("nginx");
+        command.args(["-p", &prefix, "-c", "nginx.conf", "-e", "nginx.log"]).stderr(Stdio::null());
+        let process = Running(command.spawn().map_err(|error| format!("nginx: {error}"))?);
+        [plain, tls, slow].into_iter().try_for_each(answers)?;
+        Ok(Self { plain, tls, slow, _process: process })
+    }
+}
+
+/// `pinstream registry` over one stream, `demo/app`.
+pub struct Pinstream {
+    pub address: Address,
+    pub process: Running,
+    admin: SocketAddr,
+}
+
+impl Pinstream {
+    /// Starts it. What it keeps is in `storage`; with HTTPS it has the certificate of `folder`.
+    pub fn start(folder: &Path, storage: &Path, is_secure: bool) -> Result<Self, Error> {
+        let certificates = folder.join("certs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pinstream"));
+        command.args(["registry", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
+        command.arg("--streams").arg(folder.join("streams")).arg("--storage").arg(storage);
+        if is_secure {
+            command.arg("--tls-cert").arg(certificates.join("tls.crt"));
+            command.arg("--tls-key").arg(certificates.join("tls.key"));
+        } else {
+            command.arg("--plain-http");
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().ok_or("no standard error")?).lines();
+        let process = Running(child);
+        let serving = loop {
+            let line: Value = serde_json::from_str(&lines.next().ok_or("it ended early")??)?;
+            if line["message"] == "serving" {
+                break line;
+            }
+            println!("{line}");
+        };
+        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
+        let socket =
+            |name: &str| -> Result<SocketAddr, Error> { Ok(serving[name].as_str().unwrap_or_default().parse()?) };
+        let registry = socket("registry")?;
+        let tls = || Address::tls(registry, &certificates.join("ca.crt"));
+        let address = if is_secure { tls()? } else { Address::plain(registry) };
+        Ok(Self { address, process, admin: socket("admin")? })
+    }
+
+    /// The value of one line of the metrics.
+    pub fn metric(&self, line: &str) -> Result<f64, Error> {
+        let client = Client::builder().no_proxy().build()?;
+        let text = client.get(format!("http://{}/metrics", self.admin)).send()?.text()?;
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        Ok(value.ok_or("no such metric")?.parse()?)
+    }
+}
+
+/// Writes the stream whose tag has the image, which is to be pulled from a registry.
+pub fn write_stream(folder: &Path, registry: SocketAddr, image: &Image) -> Result<(), Error> {
+    let digest = image.manifest.as_str();
+    let source = format!("{registry}/app@{digest}");
+    let stream = json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream", "metadata": {"name": "app", "namespace": "demo"},
+        "spec": {"tags": [{"name": "1", "from": {"kind": "DockerImage", "name": source}, "importPolicy": {"insecure": true}}]},
+        "status": {"tags": [{"tag": "1", "items": [{"created": "2026-01-01T00:00:00Z", "generation": 1,
+            "dockerImageReference": source, "image": digest}]}]}});
+    fs::create_dir_all(folder.join("streams"))?;
+    Ok(fs::write(folder.join("streams/app.json"), stream.to_string())?)
+}
+
+fn random(size: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; size];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "there are no random numbers")?;
+    Ok(bytes)
+}
+
+/// An address that nobody listens on now.
+fn free() -> Result<SocketAddr, Error> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn answers(socket: SocketAddr) -> Result<(), Error> {
+    let started = Instant::now();
+    while let Err(error) = TcpStream::connect(socket) {
+        if started.elapsed() > Duration::from_secs(10) {
+            return Err(format!("nobody listens on {socket}: {error}").into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
