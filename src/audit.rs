@@ -177,9 +177,9 @@ impl Audit {
     pub fn apply_stream(&mut self, stream: &ImageStream) {
         let key = stream.key();
         let name = self.enter(&key.namespace);
-        let shelf = &mut self.namespaces.entry(Arc::clone(&name)).or_default().shelf;
-        let mut touched = shelf.remove(&key.name).unwrap_or_default();
-        touched.extend(shelf.insert(stream));
+        let own = &mut self.namespaces.entry(Arc::clone(&name)).or_default().shelf;
+        let mut touched = own.remove(&key.name).unwrap_or_default();
+        touched.extend(own.insert(stream));
         self.judge_again(&name, touched);
     }
 
@@ -187,8 +187,8 @@ impl Audit {
     pub fn delete_stream(&mut self, key: &Key) {
         let Some((name, _)) = self.namespaces.get_key_value(&*key.namespace) else { return };
         let name = Arc::clone(name);
-        let shelf = self.namespaces.get_mut(&name).map(|namespace| &mut namespace.shelf);
-        let Some(touched) = shelf.and_then(|shelf| shelf.remove(&key.name)) else { return };
+        let own = self.namespaces.get_mut(&name).map(|namespace| &mut namespace.shelf);
+        let Some(touched) = own.and_then(|own| own.remove(&key.name)) else { return };
         self.judge_again(&name, touched);
         self.tidy(&name);
     }
@@ -240,11 +240,11 @@ impl Audit {
             Image::Mutable => return Standing::Mutable,
             Image::Unresolved => return Standing::Unresolved,
         };
-        let shelf = |namespace: &str| self.namespaces.get(namespace).map(|namespace| &namespace.shelf);
-        let own = shelf(namespace).and_then(|shelf| shelf.place(digest));
+        let streams_of = |namespace: &str| self.namespaces.get(namespace).map(|namespace| &namespace.shelf);
+        let own = streams_of(namespace).and_then(|streams| streams.place(digest));
         let served = || {
             let (home, stream, repository) = image.home()?;
-            shelf(home)?.served_place(digest, stream, repository)
+            streams_of(home)?.served_place(digest, stream, repository)
         };
         match own.or_else(served) {
             Some(place) if place.steps == 0 => Standing::Current(place),

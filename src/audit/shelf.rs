@@ -58,12 +58,15 @@ pub(super) struct Shelf {
 /// A stream, reduced to its histories.
 #[derive(Debug)]
 struct Stream {
-    tags: Box<[(Arc<str>, Box<[Event]>)]>,
+    tags: Box<[(Arc<str>, History)]>,
     repositories: Repositories,
     failing: usize,
     pending: usize,
     is_used: bool,
 }
+
+/// The images that a tag has pointed to, newest first.
+type History = Box<[Event]>;
 
 /// An image that a tag has pointed to.
 #[derive(Debug)]
