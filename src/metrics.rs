@@ -2,6 +2,7 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
+mod audit;
 mod pull;
 mod storage;
 mod upstream;
@@ -21,6 +22,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use audit::AuditMetrics;
 pub use pull::PullMetrics;
 pub use storage::StorageMetrics;
 pub use upstream::UpstreamMetrics;
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub source_problems: IntGauge,
     /// The importer's own.
     pub import: ImportMetrics,
+    /// How far what runs is from its streams.
+    pub audit: AuditMetrics,
     /// The server's own.
     pub server: ServerMetrics,
     /// The pull-through registry's own, its HTTP side.
@@ -85,6 +89,8 @@ pub struct ImportMetrics {
     pub tags: IntGaugeVec,
     /// For how long the scheduled import that waits longest has been due, in seconds.
     pub overdue: Gauge,
+    /// Scheduled tags that have been due for longer than their interval.
+    pub overdue_tags: IntGauge,
     /// 1 while this process is the one that imports.
     pub leader: IntGauge,
     /// Requests to registries, by class of answer.
@@ -121,6 +127,13 @@ impl ImportMetrics {
                 Gauge::new(
                     "pinstream_import_overdue_seconds",
                     "For how long the scheduled import that waits longest has been due.",
+                )?,
+            )?,
+            overdue_tags: added(
+                registry,
+                IntGauge::new(
+                    "pinstream_import_overdue_tags",
+                    "Scheduled tags that have been due for longer than their interval.",
                 )?,
             )?,
             registry_requests: added(
@@ -250,6 +263,7 @@ impl Metrics {
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
             import: ImportMetrics::new(all)?,
+            audit: AuditMetrics::new(all)?,
             storage: StorageMetrics::new(all)?,
             upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {

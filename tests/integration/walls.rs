@@ -12,6 +12,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("stream", &["reference"]),
     ("workload", &["reference"]),
     ("index", &["reference", "stream"]),
+    ("audit", &["digest", "reference", "stream"]),
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/review", &["reference", "stream", "workload", "index", "admission"]),
     ("admission/streams", &["reference", "stream", "admission", "crd"]),
