@@ -10,6 +10,7 @@ mod conformance;
 mod documentation;
 mod http;
 mod local;
+mod policy;
 mod pulling;
 mod reading;
 mod registry_gc;
