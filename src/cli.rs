@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Parses, calls, prints; decides nothing itself.
 
 mod age;
+mod audit;
 mod backend;
 mod certificate;
 mod certs;
@@ -74,6 +75,7 @@ enum Command {
     History(history::History),
     Resolve(Box<resolve::Resolve>),
     Explain(Box<explain::Explain>),
+    Audit(Box<audit::Audit>),
     Completion(completion::Completion),
     Man(man::Man),
     Version(version::Version),
@@ -109,6 +111,7 @@ impl Cli {
             Command::History(history) => history.run(),
             Command::Resolve(resolve) => resolve.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Audit(audit) => audit.run(),
             Command::Completion(completion) => completion.run(),
             Command::Man(man) => man.run(),
             Command::Version(version) => version.run(),

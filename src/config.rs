@@ -1,5 +1,6 @@
 //! Flags and environment, parsed once into types that cannot be wrong. `docs/configuration.md` lists them all.
 
+mod audit;
 mod import;
 mod parse;
 mod policy;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+pub use audit::AuditArgs;
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};

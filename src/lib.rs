@@ -5,6 +5,7 @@
 //! * pure, without clock, I/O and async: [`mod@reference`] (an image reference exactly as written) ← [`stream`] (what an
 //!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←
 //!   [`admission::decide`] and [`admission::review`] (a question and its answer); [`policy`] (which images may run)
+//! * [`audit`]: how far what runs is from its streams. Pure too
 //! * [`store`]: where streams live, and the current snapshot
 //! * [`admission::handler`]: the webhook
 //! * [`controller`]: what happens by itself on a cluster, and is written there
@@ -14,6 +15,7 @@
 //! * [`config`], [`cli`]: flags, and the wiring
 
 pub mod admission;
+pub mod audit;
 pub mod backoff;
 pub mod cli;
 pub mod config;

@@ -2,6 +2,7 @@
 //!
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
+mod audit;
 mod policy;
 mod pull;
 mod storage;
@@ -22,6 +23,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use audit::AuditMetrics;
 pub use policy::PolicyMetrics;
 pub use pull::PullMetrics;
 pub use storage::StorageMetrics;
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub source_problems: IntGauge,
     /// The importer's own.
     pub import: ImportMetrics,
+    /// How far what runs is from its streams.
+    pub audit: AuditMetrics,
     /// The server's own.
     pub server: ServerMetrics,
     /// The pull-through registry's own, its HTTP side.
@@ -89,6 +93,8 @@ pub struct ImportMetrics {
     pub tags: IntGaugeVec,
     /// For how long the scheduled import that waits longest has been due, in seconds.
     pub overdue: Gauge,
+    /// Scheduled tags that have been due for longer than their interval.
+    pub overdue_tags: IntGauge,
     /// 1 while this process is the one that imports.
     pub leader: IntGauge,
     /// Requests to registries, by class of answer.
@@ -125,6 +131,13 @@ impl ImportMetrics {
                 Gauge::new(
                     "pinstream_import_overdue_seconds",
                     "For how long the scheduled import that waits longest has been due.",
+                )?,
+            )?,
+            overdue_tags: added(
+                registry,
+                IntGauge::new(
+                    "pinstream_import_overdue_tags",
+                    "Scheduled tags that have been due for longer than their interval.",
                 )?,
             )?,
             registry_requests: added(
@@ -255,6 +268,7 @@ impl Metrics {
                 "Files, directories or objects of the source that something is wrong with.",
             )?,
             import: ImportMetrics::new(all)?,
+            audit: AuditMetrics::new(all)?,
             storage: StorageMetrics::new(all)?,
             upstream: UpstreamMetrics::new(all)?,
             server: ServerMetrics {

@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::lifecycle::{self, Signals, bind, early, endless};
-use crate::config::{ImportArgs, LeaderArgs, RegistryArgs, RegistryHostArgs, Source, SourceArgs};
+use crate::config::{AuditArgs, ImportArgs, LeaderArgs, RegistryArgs, RegistryHostArgs, Source, SourceArgs};
 use crate::controller::leader::Candidate;
 use crate::controller::work::Work;
 use crate::metrics::{self, Metrics};
@@ -40,6 +40,8 @@ pub(super) struct Controller {
     leader: LeaderArgs,
     #[command(flatten)]
     registry_host: RegistryHostArgs,
+    #[command(flatten)]
+    audit: AuditArgs,
     /// Address of /livez, /readyz and /metrics, plain HTTP. Port 0 picks a free one and logs it
     #[arg(long, value_name = "IP:PORT", env = "PINSTREAM_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     admin_listen: SocketAddr,
@@ -69,7 +71,8 @@ impl Controller {
         let mut candidate = Candidate::new(client.clone(), place);
         let remote = registry::Client::new(&self.registry.settings()?, metrics.import.registry_requests.clone())?;
         let settings = self.import.settings(self.registry_host.registry_host);
-        let work = Work::new(client, preference, remote, settings, metrics.import.clone());
+        let work = Work::new(client, preference, remote, settings, metrics.import.clone())
+            .audited(self.audit.auditing(&metrics.audit));
         tracing::info!(%admin, "controller started");
         tokio::select! {
             () = work.keep(&mut candidate) => {}

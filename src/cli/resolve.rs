@@ -1,8 +1,8 @@
 //! `pinstream resolve`: manifests in, the same manifests with their short names pinned out.
 
 mod diff;
-mod input;
-mod manifest;
+pub(super) mod input;
+pub(super) mod manifest;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -232,6 +232,12 @@ impl Agenda {
         self.routine.first().map_or(Duration::ZERO, |slot| now.saturating_sub(slot.0))
     }
 
+    /// How many scheduled imports have been due for longer than an interval.
+    #[must_use]
+    pub fn late(&self, now: Duration) -> usize {
+        self.routine.iter().take_while(|slot| slot.0 + self.rules.interval < now).count()
+    }
+
     /// How many tags are in which state.
     #[must_use]
     pub fn states(&self) -> States {

@@ -183,6 +183,7 @@ impl<H: Home, R: Remote> Importer<H, R> {
             metrics.tags.with_label_values(&[state]).set(gauge(count));
         }
         metrics.queue.set(gauge(self.agenda.backlog(now) + self.queue.tags()));
+        metrics.overdue_tags.set(gauge(self.agenda.late(now)));
         metrics.overdue.set(self.agenda.overdue(now).as_secs_f64());
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::audit::Auditing;
 use super::import::{Importer, Remote, Settings};
 use super::leader::Candidate;
 use crate::metrics::ImportMetrics;
+use crate::store::home::Change;
 use crate::store::kube::{ClusterHome, Preference, Watched, is_openshift, keep_clean};
 
 /// The work of a controller.
@@ -17,12 +19,19 @@ pub struct Work<R> {
     remote: Arc<R>,
     settings: Settings,
     metrics: ImportMetrics,
+    auditing: Option<Auditing>,
 }
 
 impl<R: Remote> Work<R> {
     /// Nothing is asked yet.
     pub fn new(client: Client, preference: Preference, remote: R, settings: Settings, metrics: ImportMetrics) -> Self {
-        Self { client, preference, remote: Arc::new(remote), settings, metrics }
+        Self { client, preference, remote: Arc::new(remote), settings, metrics, auditing: None }
+    }
+
+    /// Audits too, if that is said.
+    #[must_use]
+    pub fn audited(self, auditing: Option<Auditing>) -> Self {
+        Self { auditing, ..self }
     }
 
     /// Works whenever it is the candidate who leads. Never ends.
@@ -48,13 +57,26 @@ impl<R: Remote> Work<R> {
     /// The work of one term of office.
     async fn once(&self) {
         let (sender, changes) = mpsc::unbounded_channel();
+        let (to_importer, handed_on) = mpsc::unbounded_channel();
         let home = Arc::new(ClusterHome::new(self.client.clone()));
         let importer = Importer::new(home, Arc::clone(&self.remote), self.settings.clone(), self.metrics.clone());
         let streams = Watched::feed(self.client.clone(), self.preference, sender);
         tokio::select! {
             () = streams.keep() => {}
-            () = importer.run(changes) => {}
+            () = self.audit(changes, to_importer) => {}
+            () = importer.run(handed_on) => {}
             () = keep_clean(self.client.clone()) => {}
+        }
+    }
+
+    /// Hands the changes of streams on to the importer, and learns from them.
+    async fn audit(&self, mut changes: UnboundedReceiver<Change>, importer: UnboundedSender<Change>) {
+        if let Some(auditing) = &self.auditing {
+            return auditing.clone().run(self.client.clone(), changes, importer).await;
+        }
+        while let Some(change) = changes.recv().await {
+            // Whoever does not listen any more need not be told.
+            let _ = importer.send(change);
         }
     }
 }

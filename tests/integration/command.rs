@@ -34,6 +34,7 @@ fn help_teaches() {
         "crd --help",
         "resolve --help",
         "explain --help",
+        "audit --help",
         "completion --help",
         "man --help",
         "version --help",

@@ -14,6 +14,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("glob", &[]),
     ("policy", &["glob"]),
     ("index", &["reference", "stream"]),
+    ("audit", &["digest", "reference", "stream"]),
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/judge", &["reference", "stream", "workload", "policy", "admission"]),
     ("admission/review", &["reference", "stream", "workload", "index", "policy", "admission"]),

@@ -14,14 +14,14 @@ use crate::store::documents::Format;
 use crate::store::edit;
 
 /// One file.
-pub(super) struct Input {
+pub(in crate::cli) struct Input {
     pub source: Source,
     pub manifest: Manifest,
 }
 
 /// Where a manifest comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Stdin,
     File(PathBuf),
 }
@@ -65,7 +65,7 @@ impl Input {
 }
 
 /// Reads everything that is named, in order.
-pub(super) fn read(names: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+pub(in crate::cli) fn read(names: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for name in names {
         if name == Path::new("-") {

@@ -12,14 +12,14 @@ use crate::store::edit::{self, Edit, Strings};
 use crate::workload::{Kinds, Workload};
 
 /// A text with its documents.
-pub(super) struct Manifest {
+pub(in crate::cli) struct Manifest {
     pub text: String,
     format: Format,
     documents: Vec<Document>,
 }
 
 /// By what images are resolved.
-pub(super) struct Rules<'r> {
+pub(in crate::cli) struct Rules<'r> {
     pub snapshot: &'r Snapshot,
     pub kinds: &'r Kinds,
     /// Namespace of objects that say none.
@@ -56,6 +56,21 @@ pub(super) enum Weight {
     Unresolved,
 }
 
+/// An image of a text.
+pub(in crate::cli) struct Written {
+    /// Namespace of its object.
+    pub namespace: String,
+    /// Kind and name of its object.
+    pub object: String,
+    /// List and name of its container.
+    pub container: String,
+    pub image: String,
+    /// What it becomes, if that is another.
+    pub becomes: Option<String>,
+    /// Line of the text, from 1.
+    pub line: usize,
+}
+
 /// An object of a document.
 struct Object<'m> {
     /// JSON pointer to it in the document.
@@ -80,7 +95,7 @@ impl Manifest {
     }
 
     /// The namespaces of its objects that are of these kinds; `None` of those that say none.
-    pub(super) fn namespaces(&self, kinds: &Kinds) -> Vec<Option<&str>> {
+    pub(in crate::cli) fn namespaces(&self, kinds: &Kinds) -> Vec<Option<&str>> {
         let objects = self.documents.iter().flat_map(|document| objects(&document.value));
         objects
             .filter(|object| kinds.find(object.group, object.kind).is_some())
@@ -102,6 +117,25 @@ impl Manifest {
                 .map_err(|message| DocumentError { place: document.place, message })?;
         }
         Ok(resolved)
+    }
+
+    /// Every image, with what it becomes.
+    pub(in crate::cli) fn images(&self, rules: &Rules<'_>) -> Result<Vec<Written>, DocumentError> {
+        let mut written = Vec::new();
+        for document in &self.documents {
+            let wrong = |message: String| DocumentError { place: document.place, message };
+            let text = &self.text[document.bytes.clone()];
+            let strings = Strings::read(text, self.format).map_err(|error| wrong(error.to_string()))?;
+            // What stands behind an alias is said to be where its document begins.
+            let line = |pointer: &str, image: &str| {
+                let at = strings.replace(pointer, image, image).map_or(0, |edit| edit.at.start);
+                1 + self.text[..document.bytes.start + at].matches('\n').count()
+            };
+            for object in objects(&document.value) {
+                written.extend(images_of(&object, rules, line).map_err(wrong)?);
+            }
+        }
+        Ok(written)
     }
 
     fn resolve_document(&self, document: &Document, rules: &Rules<'_>, resolved: &mut Resolved) -> Result<(), String> {
@@ -148,6 +182,27 @@ struct Rewrite {
     to: String,
     /// Object and container.
     what: String,
+}
+
+/// The images of an object.
+fn images_of(
+    object: &Object<'_>,
+    rules: &Rules<'_>,
+    line: impl Fn(&str, &str) -> usize,
+) -> Result<Vec<Written>, String> {
+    let Some(kind) = rules.kinds.find(object.group, object.kind) else { return Ok(Vec::new()) };
+    let workload = Workload::read(kind, object.value).map_err(|error: serde_json::Error| error.to_string())?;
+    let namespace = object.namespace().unwrap_or(rules.namespace);
+    let question = Question { write: Write::Create, part: Part::Whole, namespace, kind, object: &workload };
+    let written = |decided: &decide::Decided<'_>| Written {
+        namespace: namespace.to_owned(),
+        object: format!("{}/{}", object.kind, workload.name),
+        container: format!("{}[{}]", decided.slot.list.field(), decided.slot.name),
+        image: decided.slot.image.to_string(),
+        becomes: decided.outcome.rewrite().map(str::to_owned),
+        line: line(&format!("{}{}", object.pointer, decided.slot.pointer(kind)), &decided.slot.image),
+    };
+    Ok(decide::decide(&question, rules.snapshot).slots.iter().map(written).collect())
 }
 
 /// What is rewritten in an object.

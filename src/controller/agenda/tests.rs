@@ -134,6 +134,10 @@ fn schedule_is_spread_and_bounded_in_each_minute() {
     }
     assert!(per_minute.iter().all(|count| (500..=700).contains(count)), "{per_minute:?}");
     assert!(agenda.overdue(Duration::from_mins(20)) > Duration::ZERO);
+    assert_eq!(
+        (agenda.late(Duration::from_mins(14)), agenda.late(Duration::from_hours(2))),
+        (0, agenda.backlog(Duration::from_hours(2)))
+    );
 }
 
 #[test]
