@@ -4,5 +4,6 @@
 
 pub mod decide;
 pub mod handler;
+pub mod judge;
 pub mod review;
 pub mod streams;

@@ -3,6 +3,7 @@
 mod audit;
 mod import;
 mod parse;
+mod policy;
 mod registry;
 mod server;
 mod storage;
@@ -15,6 +16,7 @@ pub use audit::AuditArgs;
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
+pub use policy::PolicyArgs;
 pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
 pub use storage::{KeepArgs, StorageArgs};

@@ -4,7 +4,7 @@
 //!
 //! * pure, without clock, I/O and async: [`mod@reference`] (an image reference exactly as written) ← [`stream`] (what an
 //!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←
-//!   [`admission::decide`] and [`admission::review`] (a question and its answer)
+//!   [`admission::decide`] and [`admission::review`] (a question and its answer); [`policy`] (which images may run)
 //! * [`audit`]: how far what runs is from its streams. Pure too
 //! * [`store`]: where streams live, and the current snapshot
 //! * [`admission::handler`]: the webhook
@@ -22,11 +22,13 @@ pub mod config;
 pub mod controller;
 pub mod crd;
 pub mod digest;
+pub mod glob;
 pub mod image;
 pub mod index;
 pub mod logging;
 pub mod metrics;
 pub mod mirror;
+pub mod policy;
 pub mod reference;
 pub mod registry;
 pub mod server;

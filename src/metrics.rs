@@ -3,6 +3,7 @@
 //! Labels take values of closed sets only: nothing that a user writes becomes one.
 
 mod audit;
+mod policy;
 mod pull;
 mod storage;
 mod upstream;
@@ -23,6 +24,7 @@ use prometheus::{
 };
 
 pub use audit::AuditMetrics;
+pub use policy::PolicyMetrics;
 pub use pull::PullMetrics;
 pub use storage::StorageMetrics;
 pub use upstream::UpstreamMetrics;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub decision_seconds: Histogram,
     /// From the head of a request to its answer, the body's arrival included.
     pub request_seconds: Histogram,
+    /// What the policy found.
+    pub policy: PolicyMetrics,
     /// Streams that can be resolved.
     pub streams: IntGauge,
     /// Tags of these streams.
@@ -244,6 +248,7 @@ impl Metrics {
                 "pinstream_admission_request_duration_seconds",
                 "From the head of a request to its answer, the arrival of its body included.",
             )?,
+            policy: PolicyMetrics::new(all)?,
             streams: integer("pinstream_index_streams", "Image streams that can be resolved.")?,
             tags: integer("pinstream_index_tags", "Tags of the image streams that can be resolved.")?,
             source_synced: integer("pinstream_source_synced", "1 while the source of the streams can be read.")?,

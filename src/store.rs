@@ -7,6 +7,7 @@ pub mod documents;
 pub mod edit;
 pub mod home;
 pub mod kube;
+pub mod levels;
 pub mod poll;
 pub mod publish;
 

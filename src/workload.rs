@@ -4,4 +4,4 @@ pub mod kinds;
 pub mod slots;
 
 pub use kinds::{Kind, Kinds};
-pub use slots::{List, Slot, Workload};
+pub use slots::{List, POLICY_EXCEPT, Slot, Workload};

@@ -167,42 +167,67 @@ impl Outcome<'_> {
 /// Deciding again over the patched object changes nothing.
 #[must_use]
 pub fn decide<'a>(question: &Question<'a, 'a>, snapshot: &'a Snapshot) -> Decision<'a> {
-    let slots = question.object.slots.iter().filter(|slot| match question.part {
-        Part::Whole => true,
-        Part::EphemeralContainers => slot.list == List::EphemeralContainers,
-    });
     let decided = |slot: &'a Slot<'a>| Decided { slot, outcome: decide_slot(question, slot, snapshot) };
-    Decision { slots: slots.map(decided).collect() }
+    Decision { slots: question.concerned().map(decided).collect() }
 }
 
 fn decide_slot<'a>(question: &Question<'a, 'a>, slot: &'a Slot<'a>, snapshot: &'a Snapshot) -> Outcome<'a> {
-    if question.object.has_controller && !question.kind.is_pod() {
+    if question.is_owned() {
         return Outcome::Owned;
     }
-    if let Write::Update(old) = question.write
-        && stays_on_update(question, slot, old)
-    {
+    // An update leaves alone what it does not change, and what the API server lets nobody change.
+    if question.is_fixed(slot) || question.was_there(slot) && !question.is_forced_anew() {
         return Outcome::Unchanged;
     }
     let look_up = LookUp { namespace: question.namespace, force: question.object.force, snapshot };
     look_up.resolve(&slot.image)
 }
 
-/// An update leaves alone what it does not change, and what the API server lets nobody change.
-fn stays_on_update(question: &Question<'_, '_>, slot: &Slot<'_>, old: Option<&Workload<'_>>) -> bool {
-    let fixed = match question.part {
-        Part::Whole if question.kind.is_job() => true,
-        Part::Whole => question.kind.is_pod() && matches!(slot.list, List::EphemeralContainers | List::Volumes),
-        Part::EphemeralContainers => false,
-    };
-    let forced_anew = |old: &Workload<'_>| old.force != question.object.force && question.part == Part::Whole;
-    let was_there = |old: &Workload<'_>| {
+impl<'q, 'a> Question<'q, 'a> {
+    /// The slots of the part that is written.
+    pub(super) fn concerned(&self) -> impl Iterator<Item = &'q Slot<'a>> + use<'q, 'a> {
+        let part = self.part;
+        self.object.slots.iter().filter(move |slot| match part {
+            Part::Whole => true,
+            Part::EphemeralContainers => slot.list == List::EphemeralContainers,
+        })
+    }
+
+    /// Another object decides over its images. Of Pods, none does.
+    pub(super) fn is_owned(&self) -> bool {
+        self.object.has_controller && !self.kind.is_pod()
+    }
+
+    /// An update finds this image where it is already.
+    pub(super) fn was_there(&self, slot: &Slot<'_>) -> bool {
         let is_volume = |slot: &Slot<'_>| slot.list == List::Volumes;
-        let mut same_name =
-            old.slots.iter().filter(|other| other.name == slot.name && is_volume(other) == is_volume(slot));
-        same_name.next().is_some_and(|other| other.image == slot.image)
-    };
-    fixed || old.is_some_and(|old| !forced_anew(old) && was_there(old))
+        let is_same = |other: &&Slot<'_>| other.name == slot.name && is_volume(other) == is_volume(slot);
+        let before = self.old().and_then(|old| old.slots.iter().find(is_same));
+        before.is_some_and(|before| before.image == slot.image)
+    }
+
+    /// An update that the API server lets nobody make.
+    fn is_fixed(&self, slot: &Slot<'_>) -> bool {
+        match (self.write, self.part) {
+            (Write::Update(_), Part::Whole) if self.kind.is_job() => true,
+            (Write::Update(_), Part::Whole) => {
+                self.kind.is_pod() && matches!(slot.list, List::EphemeralContainers | List::Volumes)
+            }
+            _ => false,
+        }
+    }
+
+    /// An update forces look-up, or no longer does.
+    fn is_forced_anew(&self) -> bool {
+        self.part == Part::Whole && self.old().is_some_and(|old| old.force != self.object.force)
+    }
+
+    fn old(&self) -> Option<&'q Workload<'a>> {
+        match self.write {
+            Write::Create => None,
+            Write::Update(old) => old,
+        }
+    }
 }
 
 /// How one object's references are looked up.
@@ -255,14 +280,14 @@ impl<'a> LookUp<'a> {
     }
 }
 
-impl Decided<'_> {
-    /// The container or volume, as warnings name it: `containers[web]`.
-    fn place(&self) -> String {
-        format!("{}[{}]", self.slot.list.field(), self.slot.name)
-    }
+/// The container or volume of a slot, as warnings name it: `containers[web]`.
+pub(super) fn place(slot: &Slot<'_>) -> String {
+    format!("{}[{}]", slot.list.field(), slot.name)
+}
 
+impl Decided<'_> {
     fn warning(&self) -> Option<String> {
-        let begun = || format!("{}: {}: ", self.place(), self.slot.image);
+        let begun = || format!("{}: {}: ", place(self.slot), self.slot.image);
         let mut text;
         match &self.outcome {
             Outcome::TagMissing { why, pending } => {

@@ -1,6 +1,7 @@
 //! The HTTP side of the webhook: what may come in, and when to give up.
 
 mod pods;
+mod policy;
 mod streams;
 
 use std::error::Error as _;
@@ -17,6 +18,7 @@ use http_body_util::LengthLimitError;
 use jiff::SignedDuration;
 
 pub use pods::Webhook;
+pub use policy::PolicyWebhook;
 pub use streams::StreamWebhook;
 
 use super::review::{Asked, NoReview};
@@ -28,6 +30,10 @@ pub const PATH: &str = "/mutate";
 pub const POD_PATH: &str = "/mutate/pod";
 /// The path of the webhook that completes and checks image streams.
 pub const STREAMS_PATH: &str = "/mutate/imagestreams";
+/// The path of the webhook that holds pod templates and Pods to the policy.
+pub const POLICY_PATH: &str = "/validate";
+/// The path of the webhook that holds only Pods to the policy.
+pub const POLICY_POD_PATH: &str = "/validate/pod";
 /// The most bytes of a review: an update carries two objects of up to 3 MiB.
 pub const BODY_MAX: usize = 7 << 20;
 /// The longest that Kubernetes lets a webhook take, and how long a request may take that does not say.
@@ -45,18 +51,21 @@ trait Answer: Send + Sync + 'static {
     fn metrics(&self) -> &Metrics;
 }
 
-/// The routes of the webhook: one for each pin mode, and one for writes of image streams.
-pub fn router(webhook: Arc<Webhook>, streams: Arc<StreamWebhook>) -> Router {
+/// The routes of the webhook: one for each pin mode, one for writes of image streams, and the policy for each pin mode.
+pub fn router(webhook: Arc<Webhook>, streams: Arc<StreamWebhook>, policy: Arc<PolicyWebhook>) -> Router {
     let only_pods = Arc::new(webhook.only_pods());
+    let policy_of_pods = Arc::new(policy.only_pods());
     Router::new()
         .route(PATH, posted(webhook))
         .route(POD_PATH, posted(only_pods))
         .route(STREAMS_PATH, posted(streams))
+        .route(POLICY_PATH, posted(policy))
+        .route(POLICY_POD_PATH, posted(policy_of_pods))
         .fallback(wrong_path)
 }
 
 fn posted<A: Answer>(answerer: Arc<A>) -> MethodRouter {
-    post(mutate::<A>).fallback(wrong_method).with_state(answerer)
+    post(review::<A>).fallback(wrong_method).with_state(answerer)
 }
 
 /// A refusal that is no review: a status and one line.
@@ -101,11 +110,13 @@ async fn wrong_method(method: Method) -> Response {
 
 async fn wrong_path(uri: Uri) -> Response {
     let path = uri.path();
-    let text = format!("there is nothing at {path}: the webhook is at {PATH}, {POD_PATH} and {STREAMS_PATH}");
+    let text = format!(
+        "there is nothing at {path}: the webhook is at {PATH}, {POD_PATH}, {STREAMS_PATH}, {POLICY_PATH} and {POLICY_POD_PATH}"
+    );
     line(StatusCode::NOT_FOUND, &text)
 }
 
-async fn mutate<A: Answer>(
+async fn review<A: Answer>(
     State(answerer): State<Arc<A>>,
     RawQuery(query): RawQuery,
     request: Request,

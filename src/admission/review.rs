@@ -5,6 +5,8 @@
 mod asked;
 mod response;
 
+use std::borrow::Cow;
+
 use serde::Deserialize as _;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
@@ -14,7 +16,9 @@ pub(super) use asked::{Opened, Request};
 pub(super) use response::{Cause, Details, Refusal, Response};
 
 use super::decide::{self, Decision, Part, Question, Write};
+use super::judge::{self, Judgement};
 use crate::index::Snapshot;
+use crate::policy::{Exceptions, Levels};
 use crate::workload::{Kind, Kinds, Workload};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -44,32 +48,109 @@ pub fn answer(
     kinds: &Kinds,
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    // What is wrong is found out by reading once more, objects after the rest.
-    let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
-        Ok(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
-        Err(_) => match Opened::read(body)? {
-            Opened::Request(request) => Matter::read(request, kinds, workload),
-            Opened::Unreadable { uid, reason } => {
-                witness(None, &Verdict::Malformed(&reason));
-                return Ok(Response::left_alone(&uid, &reason).to_bytes());
-            }
-        },
-    };
-    match matter {
-        Ok(Some(matter)) => {
+    match Read::of(body, kinds)? {
+        Read::Matter(asked, matter) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
             let answer = response(&asked.uid, &decision, matter.kind).to_bytes();
             witness(Some(&asked), &Verdict::Decided(&matter.object, &decision));
             Ok(answer)
         }
-        Ok(None) => {
+        Read::Ignored(asked) => {
             witness(Some(&asked), &Verdict::Ignored);
             Ok(Response::allowed(&asked.uid).to_bytes())
         }
-        Err(reason) => {
-            witness(Some(&asked), &Verdict::Malformed(&reason));
-            Ok(Response::left_alone(&asked.uid, &reason).to_bytes())
+        Read::Malformed { uid, asked, reason } => {
+            witness(asked.as_ref(), &Verdict::Malformed(&reason));
+            Ok(Response::left_alone(&uid, &reason).to_bytes())
         }
+    }
+}
+
+/// Answers the bytes of a review by the policy, as [`answer`] does by the streams: nothing is changed, and an object may be
+/// refused.
+///
+/// # Errors
+/// [`NoReview`] if no `uid` can be read.
+pub fn validate(
+    body: &[u8],
+    policy: &Policy<'_>,
+    kinds: &Kinds,
+    witness: impl FnOnce(Option<&Asked<'_>>, &Judged<'_>),
+) -> Result<Vec<u8>, NoReview> {
+    match Read::of(body, kinds)? {
+        Read::Matter(asked, matter) => {
+            let question = matter.question(&asked);
+            let judgement = judge::judge(&question, policy.levels.of(&asked.namespace), policy.exceptions);
+            let refusal = judgement.refusal(&question, policy.exceptions);
+            let message = refusal.as_ref().map(|refusal| refusal.message.clone());
+            let mut response = match refusal {
+                Some(refusal) => Response::refused(&asked.uid, refusal),
+                None => Response::allowed(&asked.uid),
+            };
+            response.warnings = judgement.warnings();
+            response.audit_annotations = judgement.audit_annotations();
+            let answer = response.to_bytes();
+            witness(Some(&asked), &Judged::Object(&matter.object, &judgement, message.as_deref()));
+            Ok(answer)
+        }
+        Read::Ignored(asked) => {
+            witness(Some(&asked), &Judged::Ignored);
+            Ok(Response::allowed(&asked.uid).to_bytes())
+        }
+        Read::Malformed { uid, asked, reason } => {
+            witness(asked.as_ref(), &Judged::Malformed(&reason));
+            Ok(Response::left_alone(&uid, &reason).to_bytes())
+        }
+    }
+}
+
+/// What objects are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'p> {
+    /// The level of each namespace.
+    pub levels: &'p Levels,
+    /// What need not be pinned.
+    pub exceptions: &'p Exceptions,
+}
+
+/// What became of a review that was answered by the policy, for those who count and log.
+#[derive(Debug)]
+pub enum Judged<'v> {
+    /// Nothing that the policy is about: another operation, subresource or kind.
+    Ignored,
+    /// The review or its object cannot be read; the sentence says why.
+    Malformed(&'v str),
+    /// Judged slot by slot, and why it was refused if it was.
+    Object(&'v Workload<'v>, &'v Judgement<'v>, Option<&'v str>),
+}
+
+/// A review that was read.
+enum Read<'a> {
+    /// It concerns images.
+    Matter(Asked<'a>, Matter<'a>),
+    /// It does not.
+    Ignored(Asked<'a>),
+    /// It or its object cannot be read, but whose question it is.
+    Malformed { uid: Cow<'a, str>, asked: Option<Asked<'a>>, reason: String },
+}
+
+impl<'a> Read<'a> {
+    fn of(body: &'a [u8], kinds: &'a Kinds) -> Result<Self, NoReview> {
+        // What is wrong is found out by reading once more, objects after the rest.
+        let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
+            Ok(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
+            Err(_) => match Opened::read(body)? {
+                Opened::Request(request) => Matter::read(request, kinds, workload),
+                Opened::Unreadable { uid, reason } => {
+                    return Ok(Self::Malformed { uid: uid.into(), asked: None, reason });
+                }
+            },
+        };
+        Ok(match matter {
+            Ok(Some(matter)) => Self::Matter(asked, matter),
+            Ok(None) => Self::Ignored(asked),
+            Err(reason) => Self::Malformed { uid: asked.uid.clone(), asked: Some(asked), reason },
+        })
     }
 }
 

@@ -251,7 +251,7 @@ impl Decision {
     }
 }
 
-fn response<'a>(uid: &'a str, decision: &Decision) -> Response<'a> {
+fn response<'a>(uid: &'a str, decision: &'a Decision) -> Response<'a> {
     match decision {
         Decision::Allowed { standing, .. } => {
             let warnings = standing.iter().take(WARNINGS_MAX);
@@ -264,7 +264,7 @@ fn response<'a>(uid: &'a str, decision: &Decision) -> Response<'a> {
 }
 
 /// As the API server refuses an object that is invalid.
-fn refusal(invalid: &Invalid) -> Refusal {
+fn refusal(invalid: &Invalid) -> Refusal<'_> {
     let cause = |error: &FieldError| Cause {
         reason: error.cause.reason(),
         message: error.message(),
@@ -276,7 +276,7 @@ fn refusal(invalid: &Invalid) -> Refusal {
         code: UNPROCESSABLE,
         reason: "Invalid",
         message: invalid.to_string(),
-        details: Details { name: invalid.name.clone(), group: GROUP, kind: KIND, causes },
+        details: Details { name: &invalid.name, group: GROUP, kind: KIND, causes },
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use super::certificate as identity;
 use super::lifecycle::{Life, bind, endless};
 use super::pulling::{Pulling, Upstream};
-use crate::admission::handler::{self, StreamWebhook, Webhook};
-use crate::config::{CertificateSource, LimitArgs, ResolveArgs, Source, WriteArgs};
+use crate::admission::handler::{self, PolicyWebhook, StreamWebhook, Webhook};
+use crate::config::{CertificateSource, LimitArgs, PolicyArgs, ResolveArgs, Source, WriteArgs};
 use crate::controller::import::Settings;
 use crate::controller::local::Local;
 use crate::metrics::{self, Metrics};
@@ -28,6 +28,7 @@ use crate::store::Streams;
 use crate::store::directory::{Directory, DirectoryHome, Feed};
 use crate::store::home::Change;
 use crate::store::kube::{self as cluster, Access, Watched};
+use crate::store::levels::CurrentLevels;
 use crate::store::poll::Polled;
 use crate::stream::types::ImportMode;
 use crate::supervisor::Supervisor;
@@ -53,6 +54,7 @@ pub(super) struct Process {
     /// The registry over a directory, if there is to be one, and its address.
     pub pulling: Option<(SocketAddr, Pulling)>,
     pub resolve: ResolveArgs,
+    pub policy: PolicyArgs,
     pub writes: WriteArgs,
     pub limits: LimitArgs,
 }
@@ -82,7 +84,7 @@ impl Process {
         let admin_socket = bind(self.admin_listen, "--admin-listen").await?;
         let (webhook, admin) = (webhook_socket.local_addr()?, admin_socket.local_addr()?);
         let registry = registry_socket.as_ref().map(TcpListener::local_addr).transpose()?;
-        let shared = Shared::new(self.pulling.as_ref().map(|(_, pulling)| pulling))?;
+        let shared = Shared::new(self.pulling.as_ref().map(|(_, pulling)| pulling), &self.policy)?;
 
         let mut life = Life::begin(|phases| self.admin_listener(admin_socket, &shared, phases))?;
         let routes = tokio::select! {
@@ -187,7 +189,13 @@ impl Process {
             registries: self.writes.permitted.registries(),
             metrics: Arc::clone(&shared.metrics),
         };
-        handler::router(Arc::new(webhook), Arc::new(streams))
+        let policy = PolicyWebhook {
+            levels: Arc::clone(&shared.levels),
+            exceptions: Arc::new(self.policy.exceptions()),
+            kinds: Kinds::with(self.resolve.kinds.clone()),
+            metrics: Arc::clone(&shared.metrics),
+        };
+        handler::router(Arc::new(webhook), Arc::new(streams), Arc::new(policy))
     }
 
     fn tls_listener(&self, socket: TcpListener, router: Router, shared: &Shared) -> anyhow::Result<Listener> {
@@ -213,14 +221,16 @@ struct Shared {
     metrics: Arc<Metrics>,
     streams: Arc<Streams>,
     certificate: Arc<Certificate>,
+    levels: Arc<CurrentLevels>,
     /// What can be pulled, if something can.
     catalogue: Option<Arc<Catalogue>>,
 }
 
 impl Shared {
-    fn new(pulling: Option<&Pulling>) -> anyhow::Result<Self> {
+    fn new(pulling: Option<&Pulling>, policy: &PolicyArgs) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let catalogue = pulling.map(Pulling::catalogue);
-        Ok(Self { metrics, streams: Arc::default(), certificate: Arc::default(), catalogue })
+        let levels = Arc::new(CurrentLevels::new(policy.levels()));
+        Ok(Self { metrics, streams: Arc::default(), certificate: Arc::default(), levels, catalogue })
     }
 }

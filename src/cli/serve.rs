@@ -11,7 +11,7 @@ use super::process::{Process, Serving};
 use super::pulling::Pulling;
 use crate::admission::handler;
 use crate::config::{
-    DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, ResolveArgs, Source,
+    DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, PolicyArgs, ResolveArgs, Source,
 };
 use crate::store::kube::Access;
 
@@ -37,6 +37,8 @@ pub(super) struct Serve {
     import: DirectoryImportArgs,
     #[command(flatten)]
     registry: LocalRegistryArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     server: LocalServerArgs,
     #[command(flatten)]
@@ -66,6 +68,7 @@ impl Serve {
             remote: self.import.registry.settings()?,
             pulling,
             resolve: self.resolve,
+            policy: self.policy,
             writes: self.import.writes(),
             limits: self.limits,
         };

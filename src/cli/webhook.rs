@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::lifecycle;
 use super::process::Process;
-use crate::config::{ClusterServerArgs, LimitArgs, ResolveArgs, SourceArgs, WriteArgs};
+use crate::config::{ClusterServerArgs, LimitArgs, PolicyArgs, ResolveArgs, SourceArgs, WriteArgs};
 use crate::registry;
 
 /// Run the admission webhook on a cluster
@@ -27,6 +27,8 @@ pub(super) struct Webhook {
     #[command(flatten)]
     writes: WriteArgs,
     #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
     server: ClusterServerArgs,
     #[command(flatten)]
     limits: LimitArgs,
@@ -44,6 +46,7 @@ impl Webhook {
             pulling: None,
             source: self.source.source,
             resolve: self.resolve,
+            policy: self.policy,
             writes: self.writes,
             limits: self.limits,
         };

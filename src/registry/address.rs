@@ -1,5 +1,6 @@
 //! Where an image is asked for, and whether it may be. Pure.
 
+use crate::glob::glob;
 use crate::reference::{HUB, HUB_HOST, Reference, ReferenceError, is_hub};
 
 /// Where an image is asked for. Docker's defaults are filled in; what the user wrote stays with the user.
@@ -74,32 +75,6 @@ pub(super) fn server(registry: &str) -> String {
 /// `quay.io` of `quay.io:443`.
 fn without_default_port(registry: &str) -> &str {
     registry.strip_suffix(":443").unwrap_or(registry)
-}
-
-/// `*` stands for any text, `?` for one character.
-#[must_use]
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut at_pattern, mut at_text) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at_text < text.len() {
-        match pattern.get(at_pattern) {
-            Some('*') => {
-                star = Some((at_pattern + 1, at_text));
-                at_pattern += 1;
-            }
-            Some(character) if *character == '?' || *character == text[at_text] => {
-                at_pattern += 1;
-                at_text += 1;
-            }
-            _ => {
-                let Some((after_star, taken)) = star else { return false };
-                star = Some((after_star, taken + 1));
-                (at_pattern, at_text) = (after_star, taken + 1);
-            }
-        }
-    }
-    pattern[at_pattern..].iter().all(|character| *character == '*')
 }
 
 #[cfg(test)]

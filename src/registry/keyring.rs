@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::address::glob;
 use super::helper::Helper;
+use crate::glob::glob;
 use crate::reference::{HUB, is_hub};
 
 /// As what Docker logs in to Docker Hub.

@@ -16,6 +16,10 @@ use super::kinds::Kind;
 /// and namespace and whether or not the stream allows it; its value is `*`.
 pub const RESOLVE_NAMES: &str = "alpha.image.policy.openshift.io/resolve-names";
 
+/// Annotation on an object or its pod template that excepts images from the policy; its value is `*`, or names of
+/// containers and volumes with commas between them.
+pub const POLICY_EXCEPT: &str = "pinstream.dev/policy-except";
+
 /// What admission needs to know of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload<'a> {
@@ -23,6 +27,8 @@ pub struct Workload<'a> {
     pub name: Cow<'a, str>,
     /// [`RESOLVE_NAMES`] is `*` on the object or its template.
     pub force: bool,
+    /// Values of [`POLICY_EXCEPT`] on the object and on its template; empty if there is none.
+    pub excepted: [Cow<'a, str>; 2],
     /// An owner reference says `controller: true`.
     pub has_controller: bool,
     /// Every place that holds an image, in the order init containers, containers, others.
@@ -97,7 +103,8 @@ impl<'a> Workload<'a> {
         };
         Ok(Self {
             name: found.object.name.0.clone().filter(|name| !name.is_empty()).unwrap_or_else(generated),
-            force: found.object.annotations.0 || found.template.annotations.0,
+            force: found.object.annotations.force || found.template.annotations.force,
+            excepted: [found.object.annotations.excepted, found.template.annotations.excepted],
             has_controller: found.object.owner_references.0.iter().any(|owner| owner.controller.0),
             slots: found.spec.slots(),
         })
@@ -119,7 +126,8 @@ struct Metadata<'a> {
     name: Text<'a>,
     #[serde(borrow)]
     generate_name: Text<'a>,
-    annotations: Force,
+    #[serde(borrow)]
+    annotations: Annotations<'a>,
     owner_references: Entries<Owner>,
 }
 
@@ -407,18 +415,25 @@ tolerant! { ['de: 'a, 'a] ImageVolume<'a>:
     }
 }
 
-/// Annotations, of which only [`RESOLVE_NAMES`] is read.
+/// Annotations, of which only [`RESOLVE_NAMES`] and [`POLICY_EXCEPT`] are read.
 #[derive(Default)]
-struct Force(bool);
+struct Annotations<'a> {
+    force: bool,
+    excepted: Cow<'a, str>,
+}
 
-tolerant! { ['de] Force:
-    fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Force, A::Error> {
-        let mut force = false;
+tolerant! { ['de: 'a, 'a] Annotations<'a>:
+    fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations<'a>, A::Error> {
+        let mut annotations = Annotations::default();
         while let Some(Text(key)) = map.next_key()? {
             let Text(value) = map.next_value()?;
-            force |= key.as_deref() == Some(RESOLVE_NAMES) && value.as_deref() == Some("*");
+            match key.as_deref() {
+                Some(RESOLVE_NAMES) => annotations.force |= value.as_deref() == Some("*"),
+                Some(POLICY_EXCEPT) => annotations.excepted = value.unwrap_or_default(),
+                _ => {}
+            }
         }
-        Ok(Force(force))
+        Ok(annotations)
     }
 }
 
@@ -490,6 +505,16 @@ mod tests {
     #[case(json!({"spec": {"metadata": {"annotations": {RESOLVE_NAMES: "*"}}}}), false)]
     fn look_up_is_forced_by_object_or_template(#[case] object: Value, #[case] force: bool) {
         assert_eq!(read("apps/Deployment=/spec/template", &object).1.force, force);
+    }
+
+    #[test]
+    fn exceptions_of_object_and_template_are_read() {
+        let annotated = |value: Value| json!({"annotations": {"a": "b", POLICY_EXCEPT: value}});
+        let object = json!({"metadata": annotated(json!("web, job")),
+            "spec": {"template": {"metadata": annotated(json!("*"))}}});
+        assert_eq!(read("apps/Deployment=/spec/template", &object).1.excepted, ["web, job", "*"]);
+        let object = json!({"metadata": annotated(json!(1)), "spec": {"metadata": annotated(json!("*"))}});
+        assert_eq!(read("/Pod=", &object).1.excepted, ["", ""]);
     }
 
     #[test]

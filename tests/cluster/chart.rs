@@ -31,10 +31,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Kinds of others that the chart can make.
-const FOREIGN: [(&str, &str, &str, &str); 3] = [
+const FOREIGN: [(&str, &str, &str, &str); 4] = [
     ("cert-manager.io", "v1", "certificates", "Certificate"),
     ("cert-manager.io", "v1", "issuers", "Issuer"),
     ("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
+    ("monitoring.coreos.com", "v1", "prometheusrules", "PrometheusRule"),
 ];
 
 /// Makes them custom resources that may have any content, and waits until they are served.

@@ -22,14 +22,14 @@ crate::tests![
 
 /// What `expected.yaml` begins with.
 const HEADER: &str =
-    "# What values.yaml renders to, but for the specs of the custom resources, which have files of their own.
+    "# What values.yaml renders to, but for custom resources, alerts and the dashboard, which have files of their own.
 # Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "pinstream"];
 const SECRET: [&str; 2] = ["secret", "pinstream-tls"];
 
 fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
     for case in cases() {
-        let rendered = HEADER.to_owned() + &without_spec(&render(plane.admin(), "pinstream-system", &case.values));
+        let rendered = HEADER.to_owned() + &without_files(&render(plane.admin(), "pinstream-system", &case.values));
         if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
             fs::write(&case.expected, &rendered).unwrap();
         }
@@ -40,11 +40,18 @@ fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
     }
 }
 
-/// A render without the specs of the custom resource definitions.
-fn without_spec(rendered: &str) -> String {
-    let cut = |document: &str| match document.split_once("\nspec:") {
-        Some((before, _)) if document.contains("\nkind: CustomResourceDefinition\n") => format!("{before}\n"),
-        _ => document.to_owned(),
+/// Kinds of which a part is a file of the chart, and where that part begins.
+const FILES: [(&str, &str); 3] =
+    [("CustomResourceDefinition", "\nspec:"), ("PrometheusRule", "\nspec:"), ("ConfigMap", "\ndata:")];
+
+/// A render without what are files of the chart.
+fn without_files(rendered: &str) -> String {
+    let cut = |document: &str| {
+        let file = FILES.iter().find(|(kind, _)| document.contains(&format!("\nkind: {kind}\n")));
+        match file.and_then(|(_, begin)| document.split_once(begin)) {
+            Some((before, _)) => format!("{before}\n"),
+            None => document.to_owned(),
+        }
     };
     rendered.split("---\n").map(cut).collect::<Vec<_>>().join("---\n")
 }

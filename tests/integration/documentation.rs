@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use clap::CommandFactory as _;
-use pinstream::admission::decide::Outcome;
 
-use crate::support::{Server, repository};
+use crate::support::repository;
 
-fn document(path: &str) -> String {
+pub fn document(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The words in backticks that begin the rows of a document's tables.
-fn rows(text: &str) -> BTreeSet<String> {
+pub fn rows(text: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect()
 }
 
@@ -48,23 +47,6 @@ fn every_flag_and_variable_is_documented_and_no_other() {
     assert_eq!(documented(&text), expected.into_keys().collect());
     let expected: BTreeSet<_> = others.into_iter().flat_map(flags).map(|(flag, _)| flag).collect();
     assert_eq!(documented(&document("docs/commands.md")), expected);
-}
-
-#[tokio::test]
-async fn every_metric_is_documented_and_no_other() {
-    let server = Server::start(&[], |_| ());
-    let client = server.client(&[], |client| client);
-    server.ask(&client, &crate::support::pod_review(&["app"])).await;
-    let (_, text) = server.admin("/metrics").await;
-    let metrics: BTreeSet<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
-        .filter(|name| name.starts_with("pinstream_"))
-        .collect();
-    let (documented, outcomes): (BTreeSet<_>, BTreeSet<_>) =
-        rows(&document("docs/metrics.md")).into_iter().partition(|word| word.starts_with("pinstream_"));
-    assert_eq!(documented, metrics);
-    assert_eq!(outcomes, Outcome::LABELS.map(str::to_owned).into());
 }
 
 #[test]

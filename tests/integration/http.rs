@@ -53,7 +53,7 @@ async fn what_is_no_review_gets_the_right_status_and_one_line() {
         (
             client.post(format!("{base}/mutated")).body("{}"),
             404,
-            "there is nothing at /mutated: the webhook is at /mutate, /mutate/pod and /mutate/imagestreams",
+            "there is nothing at /mutated: the webhook is at /mutate, /mutate/pod, /mutate/imagestreams, /validate and /validate/pod",
         ),
         (client.post(&url).body("{}"), 415, "the content type is missing; send an AdmissionReview as application/json"),
         (

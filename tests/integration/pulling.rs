@@ -1,74 +1,15 @@
 //! The pull-through registry over real HTTPS, in front of a registry that counts and can go away.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::body::Bytes;
-use axum::http::{StatusCode, Uri, header};
-use axum::response::IntoResponse as _;
-use pinstream::digest::Digest;
 use reqwest::Version;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::{Server, until};
-
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A registry with one image of one layer.
-struct Upstream {
-    address: SocketAddr,
-    manifest: Bytes,
-    layer: Bytes,
-    asked: Arc<AtomicUsize>,
-    is_gone: Arc<AtomicBool>,
-}
-
-impl Upstream {
-    async fn start(layer_size: usize) -> Self {
-        let layer: Bytes = (0..layer_size).map(|number| u8::try_from(number % 251).unwrap()).collect();
-        let config = Bytes::from_static(b"{}");
-        let part = |bytes: &Bytes| json!({"digest": Digest::of(bytes).as_str(), "size": bytes.len()});
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": part(&config), "layers": [part(&layer)]});
-        let manifest = Bytes::from(manifest.to_string());
-        let (asked, is_gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let answer = {
-            let (all, asked, is_gone) = ([manifest.clone(), layer.clone(), config], asked.clone(), is_gone.clone());
-            async move |uri: Uri| {
-                asked.fetch_add(1, Ordering::Relaxed);
-                let digest = uri.path().rsplit('/').next().unwrap_or_default();
-                match all.iter().find(|bytes| Digest::of(bytes).as_str() == digest) {
-                    _ if is_gone.load(Ordering::Relaxed) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                    Some(bytes) => ([(header::CONTENT_TYPE, MANIFEST_TYPE)], bytes.clone()).into_response(),
-                    None => StatusCode::NOT_FOUND.into_response(),
-                }
-            }
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = axum::Router::new().fallback(answer);
-        tokio::runtime::Handle::current().spawn(async move { axum::serve(listener, router).await });
-        Self { address, manifest, layer, asked, is_gone }
-    }
-
-    /// A stream whose tag `1` has the image.
-    fn stream(&self) -> Value {
-        let digest = Digest::of(&self.manifest);
-        let image = format!("{}/up/app@{digest}", self.address);
-        json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream", "metadata": {"name": "app", "namespace": "demo"},
-            "spec": {"tags": [{"name": "1", "from": {"kind": "DockerImage", "name": image}, "importPolicy": {"insecure": true}}]},
-            "status": {"tags": [{"tag": "1", "items": [{"created": "2026-01-01T00:00:00Z", "generation": 1,
-                "dockerImageReference": image, "image": digest.as_str()}]}]}})
-    }
-
-    fn layer_path(&self) -> String {
-        format!("/v2/demo/app/blobs/{}", Digest::of(&self.layer))
-    }
-}
+use crate::upstream::{MANIFEST_TYPE, Upstream};
 
 /// `pinstream serve` with a registry in front of that one.
 fn serve(upstream: &Upstream, arguments: &[&str], htpasswd: &str) -> Server {
@@ -79,17 +20,11 @@ fn serve(upstream: &Upstream, arguments: &[&str], htpasswd: &str) -> Server {
     })
 }
 
-/// Where the registry is, as the greeting says.
-fn registry(server: &Server) -> String {
-    let line = server.greeting.lines().find(|line| line.trim_start().starts_with("registry ")).unwrap();
-    line.split_whitespace().nth(1).unwrap().trim_end_matches("/v2/").to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_once_and_stays_when_its_registry_is_gone() {
     let upstream = Upstream::start(1 << 20).await;
     let server = serve(&upstream, &[], "");
-    let url = registry(&server);
+    let url = server.registry();
     let client = server.client(&[], |client| client);
     let first = server.client(&[], reqwest::ClientBuilder::http1_only);
     for (client, version) in [(&first, Version::HTTP_11), (&client, Version::HTTP_2), (&client, Version::HTTP_2)] {
@@ -127,7 +62,7 @@ async fn whoever_is_in_the_password_file_may_pull() {
     let user = "ann:$2b$05$AXol5uJ3sUN/05Zc4teqmeKOGQGHE4g.Gjg2RpmeDUeUswkrKJW12\n";
     let server = serve(&upstream, &["--htpasswd", "htpasswd"], user);
     let client = server.client(&[], |client| client);
-    let url = format!("{}/v2/demo/app/manifests/1", registry(&server));
+    let url = format!("{}/v2/demo/app/manifests/1", server.registry());
     let refused = client.get(&url).send().await.unwrap();
     assert_eq!(
         (refused.status().as_u16(), &refused.headers()["www-authenticate"]),
@@ -149,7 +84,7 @@ async fn whoever_is_in_the_password_file_may_pull() {
 async fn client_that_takes_nothing_is_let_go() {
     let upstream = Upstream::start(32 << 20).await;
     let server = serve(&upstream, &["--write-timeout", "500ms"], "");
-    let url = format!("{}{}", registry(&server), upstream.layer_path());
+    let url = format!("{}{}", server.registry(), upstream.layer_path());
     for client in [server.client(&[], |client| client), server.client(&[], reqwest::ClientBuilder::http1_only)] {
         let answer = client.get(&url).send().await.unwrap();
         assert_eq!(answer.status(), 200);

@@ -75,6 +75,12 @@ impl Server {
         format!("https://localhost:{}/mutate", self.webhook.port())
     }
 
+    /// Where the registry is, as the greeting says.
+    pub fn registry(&self) -> String {
+        let line = self.greeting.lines().find(|line| line.trim_start().starts_with("registry ")).unwrap();
+        line.split_whitespace().nth(1).unwrap().trim_end_matches("/v2/").to_owned()
+    }
+
     /// A client that trusts these CAs, or the development CA if there are none.
     pub fn client(&self, cas: &[&[u8]], configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
         let own = self.path("certs/dev/ca.crt").exists().then(|| self.ca());

@@ -21,7 +21,7 @@ pub(in crate::admission) struct Response<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Refusal>,
+    status: Option<Refusal<'a>>,
     /// A JSON patch.
     #[serde(skip)]
     patch: Option<Vec<u8>>,
@@ -35,20 +35,20 @@ pub(in crate::admission) struct Response<'a> {
 
 /// Why an object is refused: the `Status` that the API server gives to its client.
 #[derive(Serialize)]
-pub(in crate::admission) struct Refusal {
+pub(in crate::admission) struct Refusal<'a> {
     pub status: &'static str,
     pub code: u16,
     pub reason: &'static str,
     pub message: String,
-    pub details: Details,
+    pub details: Details<'a>,
 }
 
 /// Which object is refused, and all that is wrong with it.
 #[derive(Serialize)]
-pub(in crate::admission) struct Details {
-    pub name: String,
-    pub group: &'static str,
-    pub kind: &'static str,
+pub(in crate::admission) struct Details<'a> {
+    pub name: &'a str,
+    pub group: &'a str,
+    pub kind: &'a str,
     pub causes: Vec<Cause>,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Response<'a> {
     }
 
     /// The object is not stored.
-    pub(in crate::admission) fn refused(uid: &'a str, refusal: Refusal) -> Self {
+    pub(in crate::admission) fn refused(uid: &'a str, refusal: Refusal<'a>) -> Self {
         Self { allowed: false, status: Some(refusal), ..Self::allowed(uid) }
     }
 
