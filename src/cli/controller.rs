@@ -86,6 +86,6 @@ impl Controller {
 }
 
 /// The name of this machine, which in a Pod is the Pod's.
-fn host() -> String {
+pub(super) fn host() -> String {
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "pinstream".to_owned())
 }

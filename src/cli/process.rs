@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::{self, Sender, UnboundedSender};
 
 use super::certificate as identity;
+use super::controller::host;
 use super::lifecycle::{Life, bind, endless};
 use super::pulling::{Pulling, Upstream};
 use crate::admission::handler::{self, PolicyWebhook, StreamWebhook, Webhook};
@@ -27,12 +28,15 @@ use crate::server::{Phase, Phases};
 use crate::store::Streams;
 use crate::store::directory::{Directory, DirectoryHome, Feed};
 use crate::store::home::Change;
-use crate::store::kube::{self as cluster, Access, Watched};
+use crate::store::kube::{self as cluster, Access, Refused, Watched};
 use crate::store::levels::CurrentLevels;
 use crate::store::poll::Polled;
 use crate::stream::types::ImportMode;
 use crate::supervisor::Supervisor;
 use crate::workload::Kinds;
+
+/// Refusals that wait for being written.
+const REFUSALS_MAX: usize = 100;
 
 /// What an admission server is to be.
 #[derive(Debug)]
@@ -55,8 +59,17 @@ pub(super) struct Process {
     pub pulling: Option<(SocketAddr, Pulling)>,
     pub resolve: ResolveArgs,
     pub policy: PolicyArgs,
+    /// What the policy has to do with the cluster, if it runs on one.
+    pub cluster: Option<OnCluster>,
     pub writes: WriteArgs,
     pub limits: LimitArgs,
+}
+
+/// What the policy has to do with a cluster, beside reading the levels of its namespaces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnCluster {
+    /// Write events of refusals.
+    pub policy_events: bool,
 }
 
 /// What can be said of a server once it serves.
@@ -91,9 +104,10 @@ impl Process {
             started = self.start_streams(&shared, &mut life.supervisor) => started?,
             _ = life.signals.next() => return Ok(()),
         };
+        let refusals = self.start_policy(&shared, &mut life.supervisor).await?;
         let (certificate, metrics) = (Arc::clone(&shared.certificate), shared.metrics.server.clone());
         let ca = identity::keep(certificate, &self.certificate, &self.access, metrics, &mut life.supervisor).await?;
-        life.serve("webhook listener", self.tls_listener(webhook_socket, self.webhook(&shared), &shared)?);
+        life.serve("webhook listener", self.tls_listener(webhook_socket, self.webhook(&shared, refusals), &shared)?);
         if let Some((socket, routes)) = registry_socket.zip(routes) {
             life.serve("registry listener", self.tls_listener(socket, routes, &shared)?);
         }
@@ -105,8 +119,10 @@ impl Process {
 
     fn admin_listener(&self, socket: TcpListener, shared: &Shared, phases: Phases) -> Listener {
         let (streams, certificate) = (Arc::clone(&shared.streams), Arc::clone(&shared.certificate));
+        let levels = Arc::clone(&shared.levels);
         let gates = vec![
             Gate::new("streams", move || (!streams.is_loaded()).then_some("not loaded yet")),
+            Gate::new("levels", move || (!levels.is_settled()).then_some("not asked for yet")),
             Gate::new("certificate", move || (!certificate.is_loaded()).then_some("not loaded yet")),
             Gate::new("serving", move || (*phases.borrow() > Phase::Serving).then_some("stopping")),
         ];
@@ -178,7 +194,35 @@ impl Process {
         }
     }
 
-    fn webhook(&self, shared: &Shared) -> Router {
+    /// Levels are read from the cluster, if there is one. Gives back who writes events of refusals, if someone is to.
+    async fn start_policy(
+        &self,
+        shared: &Shared,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<Option<Sender<Refused>>> {
+        let Some(OnCluster { policy_events }) = self.cluster else {
+            shared.levels.settle();
+            return Ok(None);
+        };
+        let client = match (cluster::connect(&self.access).await, &self.source) {
+            (Ok(client), _) => client,
+            (Err(error), Source::Directory(_)) => {
+                tracing::info!(%error, "namespaces have the levels that flags say");
+                shared.levels.settle();
+                return Ok(None);
+            }
+            (Err(error), Source::Cluster(_)) => return Err(error.into()),
+        };
+        supervisor.spawn("levels", endless(cluster::keep_levels(client.clone(), Arc::clone(&shared.levels))));
+        if !policy_events {
+            return Ok(None);
+        }
+        let (sender, refusals) = mpsc::channel(REFUSALS_MAX);
+        supervisor.spawn("refusals", endless(cluster::record(client, host(), refusals)));
+        Ok(Some(sender))
+    }
+
+    fn webhook(&self, shared: &Shared, refusals: Option<Sender<Refused>>) -> Router {
         let webhook = Webhook {
             streams: Arc::clone(&shared.streams),
             kinds: Kinds::with(self.resolve.kinds.clone()),
@@ -193,6 +237,7 @@ impl Process {
             levels: Arc::clone(&shared.levels),
             exceptions: Arc::new(self.policy.exceptions()),
             kinds: Kinds::with(self.resolve.kinds.clone()),
+            refusals,
             metrics: Arc::clone(&shared.metrics),
         };
         handler::router(Arc::new(webhook), Arc::new(streams), Arc::new(policy))

@@ -26,6 +26,7 @@ use crate::store::kube::Access;
   pinstream serve --streams DIR --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   pinstream serve --streams DIR --import-interval 5m --registry-ca registry.example:5000=ca.pem
   pinstream serve --streams DIR --no-import
+  pinstream serve --streams DIR --policy warn --policy-namespace production=enforce
   pinstream serve --streams DIR --registry-listen 0.0.0.0:5000 --registry-host registry.example:5000
   pinstream serve --streams DIR --kind argoproj.io/Rollout=/spec/template --log-format json")]
 pub(super) struct Serve {
@@ -69,6 +70,7 @@ impl Serve {
             pulling,
             resolve: self.resolve,
             policy: self.policy,
+            cluster: None,
             writes: self.import.writes(),
             limits: self.limits,
         };

@@ -3,20 +3,22 @@
 use clap::Args;
 
 use super::lifecycle;
-use super::process::Process;
-use crate::config::{ClusterServerArgs, LimitArgs, PolicyArgs, ResolveArgs, SourceArgs, WriteArgs};
+use super::process::{OnCluster, Process};
+use crate::config::{ClusterServerArgs, LimitArgs, PolicyArgs, RefusalArgs, ResolveArgs, SourceArgs, WriteArgs};
 use crate::registry;
 
 /// Run the admission webhook on a cluster
 ///
 /// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods), https://ADDRESS/mutate/pod (only Pods)
-/// and https://ADDRESS/mutate/imagestreams (image streams, which are completed or refused). Reads image streams and
-/// writes nothing but its own certificate, if it is to. Ready once every stream was listed; if the API server goes away,
+/// and https://ADDRESS/mutate/imagestreams (image streams, which are completed or refused), and holds what is stored to
+/// the policy at https://ADDRESS/validate and https://ADDRESS/validate/pod. Reads image streams and the labels of
+/// namespaces, and writes nothing but its own certificate and events of refusals, if it is to. Ready once every stream was listed; if the API server goes away,
 /// the last known streams stay in force.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream webhook --tls-cert /certs/tls.crt --tls-key /certs/tls.key
   pinstream webhook --tls-secret system/pinstream-tls --tls-dns-name pinstream.system.svc --webhook-configuration pinstream
+  pinstream webhook --tls-cert tls.crt --tls-key tls.key --policy warn --policy-except 'registry.k8s.io/pause:*'
   pinstream webhook --source openshift --context prod --tls-cert tls.crt --tls-key tls.key
   pinstream webhook --source ./streams --tls-cert tls.crt --tls-key tls.key --log-format json")]
 pub(super) struct Webhook {
@@ -28,6 +30,8 @@ pub(super) struct Webhook {
     writes: WriteArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    refusals: RefusalArgs,
     #[command(flatten)]
     server: ClusterServerArgs,
     #[command(flatten)]
@@ -47,6 +51,7 @@ impl Webhook {
             source: self.source.source,
             resolve: self.resolve,
             policy: self.policy,
+            cluster: Some(OnCluster { policy_events: self.refusals.policy_events }),
             writes: self.writes,
             limits: self.limits,
         };

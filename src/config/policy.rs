@@ -33,6 +33,16 @@ pub struct PolicyArgs {
     policy_ignore_annotations: bool,
 }
 
+/// What is done about refusals on a cluster.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Policy")]
+pub struct RefusalArgs {
+    /// Write an event for what the policy refuses, on the object or on the controller that would have it. Needs the right
+    /// to create and patch events.events.k8s.io
+    #[arg(long, env = "PINSTREAM_POLICY_EVENTS")]
+    pub policy_events: bool,
+}
+
 impl PolicyArgs {
     /// The levels that are said.
     #[must_use]

@@ -111,13 +111,18 @@ struct ManagedArgs {
     /// there
     #[arg(long, value_name = "NAME", env = "PINSTREAM_WEBHOOK_CONFIGURATION", requires = "tls_secret")]
     webhook_configuration: Option<String>,
+
+    /// ValidatingWebhookConfiguration whose webhooks are told so too
+    #[arg(long, value_name = "NAME", env = "PINSTREAM_VALIDATING_WEBHOOK_CONFIGURATION", requires = "tls_secret")]
+    validating_webhook_configuration: Option<String>,
 }
 
 impl ManagedArgs {
     fn source(&self) -> Option<CertificateSource> {
         let ((namespace, secret), configuration) = self.tls_secret.clone().zip(self.webhook_configuration.clone())?;
         let authority = Authority { names: self.tls_dns_names.clone(), lifetime: self.tls_lifetime };
-        Some(CertificateSource::Shared(Place { namespace, secret, configuration }, authority))
+        let validating = self.validating_webhook_configuration.clone();
+        Some(CertificateSource::Shared(Place { namespace, secret, configuration, validating }, authority))
     }
 }
 

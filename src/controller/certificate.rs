@@ -1,8 +1,10 @@
 //! The webhook's own certificate on a cluster: kept in a Secret that all replicas share, and made known to the API
-//! server as `caBundle` of the webhook configuration.
+//! server as `caBundle` of the webhook configurations.
 //!
 //! Replicas are equals. Each reads the Secret, does what is due by [`Authority`], and writes only if nobody wrote
 //! meanwhile; whoever comes second reads again.
+
+mod configurations;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +13,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use configurations::Configuration;
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
+use json_patch::Patch;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt as _};
@@ -42,6 +42,9 @@ const WATCH_SECONDS: u32 = 240;
 /// Before a watch that ended is begun again.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
+/// A watch from here begins with what is there.
+const ANY: &str = "0";
+
 const CA_BUNDLE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
@@ -56,6 +59,8 @@ pub struct Place {
     pub secret: String,
     /// Name of the MutatingWebhookConfiguration.
     pub configuration: String,
+    /// Name of the ValidatingWebhookConfiguration, if there is to be one.
+    pub validating: Option<String>,
 }
 
 /// Why the certificate could not be looked after.
@@ -63,8 +68,8 @@ pub struct Place {
 enum KeepError {
     #[error("Secret {0} cannot be {1}: {2}")]
     Secret(String, &'static str, kube::Error),
-    #[error("MutatingWebhookConfiguration {0} cannot be {1}: {2}")]
-    Configuration(String, &'static str, kube::Error),
+    #[error("{0} {1} cannot be {2}: {3}")]
+    Configuration(&'static str, String, &'static str, kube::Error),
     #[error("MutatingWebhookConfiguration {0} does not exist, so that no API server calls this webhook")]
     NoConfiguration(String),
     #[error("a certificate for {0} cannot be made: {1}")]
@@ -78,7 +83,8 @@ pub struct Keeper {
     place: Place,
     authority: Authority,
     secrets: Api<Secret>,
-    configurations: Api<MutatingWebhookConfiguration>,
+    mutating: Api<MutatingWebhookConfiguration>,
+    validating: Api<ValidatingWebhookConfiguration>,
     certificate: Arc<Certificate>,
     metrics: ServerMetrics,
     /// What was read last, whether or not it could be served.
@@ -90,7 +96,8 @@ pub struct Keeper {
 /// The versions that were looked at, as far as the objects are there.
 struct Seen {
     secret: Option<String>,
-    configuration: Option<String>,
+    mutating: Option<String>,
+    validating: Option<String>,
 }
 
 impl Keeper {
@@ -104,9 +111,9 @@ impl Keeper {
         metrics: ServerMetrics,
     ) -> Self {
         let secrets = Api::namespaced(client.clone(), &place.namespace);
-        let configurations = Api::all(client.clone());
+        let (mutating, validating) = (Api::all(client.clone()), Api::all(client.clone()));
         let (read, trouble) = (Shared::default(), None);
-        Self { place, authority, secrets, configurations, certificate, metrics, read, trouble }
+        Self { place, authority, secrets, mutating, validating, certificate, metrics, read, trouble }
     }
 
     /// Looks after the certificate whenever an object changes or the clock says so. Never ends.
@@ -135,8 +142,11 @@ impl Keeper {
             let secret = self.secret().await?;
             let shared = secret.as_ref().map(read).unwrap_or_default();
             self.serve(&shared);
-            let configuration = self.configuration().await;
-            let is_announced = matches!(&configuration, Ok(found) if announces(found, &newest(&shared.ca_bundle)));
+            let (mutating, validating) = (self.mutating().await, self.validating().await);
+            let trusted = newest(&shared.ca_bundle);
+            // By a validating configuration that is not there nobody is called.
+            let is_announced = matches!((&mutating, &validating), (Ok(mutating), Ok(validating))
+                if mutating.announces(&trusted) && validating.as_ref().is_none_or(|found| found.announces(&trusted)));
             let due = self.authority.due(&shared, is_announced, Timestamp::now());
             let due = due.map_err(|error| KeepError::Certificate(self.authority.names.join(", "), error))?;
             if let Some((step, next)) = due {
@@ -145,14 +155,22 @@ impl Keeper {
                 }
                 continue;
             }
-            let configuration = configuration?;
-            let Some(patch) = announcement(&configuration, &shared.ca_bundle) else {
+            // What can be told is told, whatever is wrong with the other.
+            let mut told = false;
+            if let Ok(found) = &mutating {
+                told |= announce(&self.mutating, found, &shared.ca_bundle).await?;
+            }
+            if let Ok(Some(found)) = &validating {
+                told |= announce(&self.validating, found, &shared.ca_bundle).await?;
+            }
+            let (mutating, validating) = (mutating?, validating?);
+            if !told {
                 return Ok(Seen {
                     secret: secret.and_then(|secret| secret.resource_version()),
-                    configuration: configuration.resource_version(),
+                    mutating: mutating.resource_version(),
+                    validating: validating.and_then(|found| found.resource_version()),
                 });
-            };
-            self.announce(patch).await?;
+            }
         }
         Err(KeepError::Undone(self.place.to_string()))
     }
@@ -162,11 +180,17 @@ impl Keeper {
         found.map_err(|error| KeepError::Secret(self.place.to_string(), "read", error))
     }
 
-    async fn configuration(&self) -> Result<MutatingWebhookConfiguration, KeepError> {
+    async fn mutating(&self) -> Result<MutatingWebhookConfiguration, KeepError> {
         let name = &self.place.configuration;
-        let found = self.configurations.get_opt(name).await;
-        let found = found.map_err(|error| KeepError::Configuration(name.clone(), "read", error))?;
+        let found = read_configuration(&self.mutating, name).await?;
         found.ok_or_else(|| KeepError::NoConfiguration(name.clone()))
+    }
+
+    async fn validating(&self) -> Result<Option<ValidatingWebhookConfiguration>, KeepError> {
+        match &self.place.validating {
+            Some(name) => read_configuration(&self.validating, name).await,
+            None => Ok(None),
+        }
     }
 
     /// Writes what is shared from now on; `false` if someone else wrote first.
@@ -190,20 +214,6 @@ impl Keeper {
         }
     }
 
-    /// Changes the configuration, unless someone changed it meanwhile.
-    async fn announce(&self, patch: Patch) -> Result<(), KeepError> {
-        let name = &self.place.configuration;
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match self.configurations.patch(name, &params, &kube::api::Patch::Json::<()>(patch)).await {
-            Ok(_) => tracing::info!(configuration = %name, "caBundle written"),
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_invalid() => {
-                tracing::debug!(configuration = %name, %status, "webhook configuration was changed meanwhile");
-            }
-            Err(error) => return Err(KeepError::Configuration(name.clone(), "written", error)),
-        }
-        Ok(())
-    }
-
     /// Serves what is shared, if that is new and can be served.
     fn serve(&mut self, shared: &Shared) {
         if (&self.read.certificate, &self.read.key) == (&shared.certificate, &shared.key) {
@@ -225,6 +235,14 @@ impl Keeper {
         self.read = shared.clone();
     }
 
+    /// Waits for a change of the validating configuration, or until there is one.
+    async fn validating_changed(&self, seen: &Seen) {
+        match &self.place.validating {
+            Some(name) => changed(&self.validating, name, Some(seen.validating.as_deref().unwrap_or(ANY))).await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn complain(&mut self, error: &KeepError) {
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
@@ -238,10 +256,37 @@ impl Keeper {
         let look = (self.authority.lifetime / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
         tokio::select! {
             () = changed(&self.secrets, &self.place.secret, seen.secret.as_deref()) => {}
-            () = changed(&self.configurations, &self.place.configuration, seen.configuration.as_deref()) => {}
+            () = changed(&self.mutating, &self.place.configuration, seen.mutating.as_deref()) => {}
+            () = self.validating_changed(seen) => {}
             () = tokio::time::sleep(look) => {}
         }
     }
+}
+
+/// A configuration, if it is there.
+async fn read_configuration<C>(api: &Api<C>, name: &str) -> Result<Option<C>, KeepError>
+where
+    C: Configuration + Clone + DeserializeOwned + fmt::Debug,
+{
+    api.get_opt(name).await.map_err(|error| KeepError::Configuration(C::KIND, name.to_owned(), "read", error))
+}
+
+/// Gives the bundle to a configuration, unless someone changed it meanwhile. Gives back whether it had another.
+async fn announce<C>(api: &Api<C>, found: &C, bundle: &str) -> Result<bool, KeepError>
+where
+    C: Configuration + Clone + DeserializeOwned + fmt::Debug,
+{
+    let Some(patch): Option<Patch> = found.announcement(bundle) else { return Ok(false) };
+    let name = found.name_any();
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&name, &params, &kube::api::Patch::Json::<()>(patch)).await {
+        Ok(_) => tracing::info!(kind = C::KIND, configuration = name, "caBundle written"),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_invalid() => {
+            tracing::debug!(kind = C::KIND, configuration = name, %status, "webhook configuration was changed meanwhile");
+        }
+        Err(error) => return Err(KeepError::Configuration(C::KIND, name, "written", error)),
+    }
+    Ok(true)
 }
 
 impl fmt::Display for Place {
@@ -293,64 +338,9 @@ fn store(shared: &Shared, data: &mut BTreeMap<String, ByteString>) {
     }
 }
 
-/// Every webhook of the configuration is called with this trusted.
-fn announces(configuration: &MutatingWebhookConfiguration, pem: &str) -> bool {
-    let trusts = |bundle: &ByteString| String::from_utf8_lossy(&bundle.0).contains(pem);
-    let mut webhooks = configuration.webhooks.iter().flatten();
-    webhooks.all(|webhook| webhook.client_config.ca_bundle.as_ref().is_some_and(trusts))
-}
-
-/// The patch that makes the bundle the `caBundle` of every webhook; `None` if it is. Only what is wrong is written, and
-/// only to the version that was seen.
-fn announcement(configuration: &MutatingWebhookConfiguration, bundle: &str) -> Option<Patch> {
-    let at = |path: String| PointerBuf::parse(path).expect("field names and numbers need no escapes");
-    let version = configuration.metadata.resource_version.clone().unwrap_or_default();
-    let seen = TestOperation { path: at("/metadata/resourceVersion".to_owned()), value: version.into() };
-    let is_wrong = |webhook: &MutatingWebhook| {
-        webhook.client_config.ca_bundle.as_ref().is_none_or(|written| written.0 != bundle.as_bytes())
-    };
-    let webhooks = configuration.webhooks.iter().flatten().enumerate();
-    let writes: Vec<PatchOperation> = webhooks
-        .filter(|(_, webhook)| is_wrong(webhook))
-        .map(|(number, _)| {
-            let path = at(format!("/webhooks/{number}/clientConfig/caBundle"));
-            PatchOperation::Add(AddOperation { path, value: STANDARD.encode(bundle).into() })
-        })
-        .collect();
-    (!writes.is_empty()).then(|| Patch([PatchOperation::Test(seen)].into_iter().chain(writes).collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn configuration(bundles: &[Option<&str>]) -> MutatingWebhookConfiguration {
-        let webhook = |bundle: Option<&str>| {
-            let mut webhook = MutatingWebhook::default();
-            webhook.client_config.ca_bundle = bundle.map(|bundle| ByteString(bundle.into()));
-            webhook
-        };
-        let metadata = ObjectMeta { resource_version: Some("7".to_owned()), ..ObjectMeta::default() };
-        MutatingWebhookConfiguration { metadata, webhooks: Some(bundles.iter().copied().map(webhook).collect()) }
-    }
-
-    #[test]
-    fn bundle_is_written_where_it_is_not() {
-        let found = configuration(&[Some("new old "), None, Some("other")]);
-        assert!(!announces(&found, "new "));
-        let patch = serde_json::to_value(announcement(&found, "new old ")).unwrap();
-        let written = STANDARD.encode("new old ");
-        assert_eq!(
-            patch,
-            serde_json::json!([
-                {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
-                {"op": "add", "path": "/webhooks/1/clientConfig/caBundle", "value": written},
-                {"op": "add", "path": "/webhooks/2/clientConfig/caBundle", "value": written},
-            ])
-        );
-        let written = configuration(&[Some("new old "), Some("new old ")]);
-        assert!(announces(&written, "new ") && announcement(&written, "new old ").is_none());
-    }
 
     #[test]
     fn secret_holds_what_was_stored_beside_what_was_there() {

@@ -1,7 +1,8 @@
 //! The cluster store: image streams of the Kubernetes API, listed once and watched from then on.
 //!
-//! The only place that speaks to an API server about streams. Each object is reduced as it arrives, so memory holds no
-//! objects; one that cannot be read is named in the log and passed over. `home` writes; all else only reads.
+//! The only place that speaks to an API server about streams and namespaces. Each object is reduced as it arrives, so memory holds no
+//! objects; one that cannot be read is named in the log and passed over. `home` writes streams and `refusals` events; all
+//! else only reads.
 
 mod catalogue;
 mod client;
@@ -9,10 +10,12 @@ mod feed;
 mod garbage;
 mod home;
 mod keyrings;
+mod namespaces;
 mod object;
 mod objects;
 mod pods;
 mod published;
+mod refusals;
 mod review;
 mod table;
 mod watch;
@@ -22,8 +25,10 @@ pub use client::{Access, ConnectError, connect};
 pub use feed::Feed;
 pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
+pub use namespaces::keep_levels;
 pub use object::Resource;
 pub use pods::{PodChange, RunningPod, keep_pods};
 pub use published::Published;
+pub use refusals::{Refused, record};
 pub use review::{ClusterReviewer, Identity, ReviewError};
 pub use watch::{Preference, Watched, is_openshift};

@@ -1,6 +1,7 @@
 //! The level of the policy of each namespace as it is now, swapped as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -11,19 +12,31 @@ use crate::policy::{Level, Levels};
 pub struct CurrentLevels {
     said: Levels,
     current: ArcSwap<Levels>,
+    settled: AtomicBool,
 }
 
 impl CurrentLevels {
     /// Begins with what flags say.
     #[must_use]
     pub fn new(said: Levels) -> Self {
-        Self { current: ArcSwap::from_pointee(said.clone()), said }
+        Self { current: ArcSwap::from_pointee(said.clone()), said, settled: AtomicBool::new(false) }
     }
 
     /// The levels. Whoever holds them sees one state, whatever is published meanwhile.
     #[must_use]
     pub fn get(&self) -> Guard<Arc<Levels>> {
         self.current.load()
+    }
+
+    /// What namespaces say was asked for at least once, whatever came of it, or nobody is to be asked.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// From now on it is settled.
+    pub fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
     }
 
     /// Makes these the levels that namespaces say themselves.

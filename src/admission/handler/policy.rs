@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::Sender;
+
 use super::{Answer, log_malformed, operation};
 use crate::admission::judge::Judgement;
 use crate::admission::review::{self, Asked, Judged, NoReview, Policy};
 use crate::metrics::Metrics;
 use crate::policy::Exceptions;
+use crate::store::kube::Refused;
 use crate::store::levels::CurrentLevels;
 use crate::workload::{Kinds, Workload};
 
@@ -20,6 +23,8 @@ pub struct PolicyWebhook {
     pub exceptions: Arc<Exceptions>,
     /// The kinds with images.
     pub kinds: Kinds,
+    /// Who writes events of refusals, if someone does.
+    pub refusals: Option<Sender<Refused>>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -37,7 +42,10 @@ impl Answer for PolicyWebhook {
         review::validate(body, &policy, &self.kinds, |asked, judged| {
             self.count(asked, judged, started.elapsed());
             match (asked, judged) {
-                (Some(asked), Judged::Object(object, judgement, refusal)) => log(asked, object, judgement, *refusal),
+                (Some(asked), Judged::Object(object, judgement, refusal)) => {
+                    log(asked, object, judgement, *refusal);
+                    self.record(body, *refusal);
+                }
                 (_, Judged::Malformed(reason)) => log_malformed(asked, reason),
                 _ => {}
             }
@@ -56,7 +64,16 @@ impl PolicyWebhook {
             levels: Arc::clone(&self.levels),
             exceptions: Arc::clone(&self.exceptions),
             kinds: self.kinds.only_pods(),
+            refusals: self.refusals.clone(),
             metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Whoever writes events may fall behind, and need not be told everything then.
+    fn record(&self, body: &[u8], refusal: Option<&str>) {
+        let Some((refusals, message)) = self.refusals.as_ref().zip(refusal) else { return };
+        if let Some(refused) = Refused::of_review(body, message) {
+            let _ = refusals.try_send(refused);
         }
     }
 
