@@ -213,7 +213,7 @@ async fn health_names_its_gates_and_metrics_count() {
     server.ask(&client, &pod_review(&["app:1", "app:2", "quay.io/a/b:1"])).await;
     assert_eq!(server.admin("/livez").await, (200, "ok\n".to_owned()));
     assert_eq!(server.admin("/readyz").await, (200, "ok\n".to_owned()));
-    let verbose = "[+]streams ok\n[+]certificate ok\n[+]serving ok\nreadyz check passed\n";
+    let verbose = "[+]streams ok\n[+]levels ok\n[+]certificate ok\n[+]serving ok\nreadyz check passed\n";
     assert_eq!(server.admin("/readyz?verbose").await, (200, verbose.to_owned()));
     let (status, line) = server.admin("/").await;
     assert_eq!((status, line.as_str()), (404, "there is nothing at /: see /livez, /readyz?verbose and /metrics\n"));
