@@ -113,6 +113,7 @@ fn the_service_account_may_do_what_it_must_and_no_more(plane: &ControlPlane) {
     for (verb, group, resource, namespace, name) in [
         ("list", "pinstream.dev", "imagestreams", "", ""),
         ("watch", "image.openshift.io", "imagestreams", "", ""),
+        ("list", "", "namespaces", "", ""),
         ("update", "", "secrets", own, &*secret),
         ("patch", registration, "mutatingwebhookconfigurations", "", name),
     ] {
@@ -129,7 +130,7 @@ fn the_service_account_may_do_what_it_must_and_no_more(plane: &ControlPlane) {
         ("create", registration, "mutatingwebhookconfigurations", "", ""),
         ("delete", registration, "mutatingwebhookconfigurations", "", name),
         ("get", "", "pods", own, ""),
-        ("list", "", "namespaces", "", ""),
+        ("patch", "", "namespaces", "", own),
     ] {
         assert!(!may(verb, group, resource, namespace, name), "{verb} {resource} {name}");
     }
