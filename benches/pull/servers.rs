@@ -181,7 +181,12 @@ impl Pinstream {
         let registry = socket("registry")?;
         let tls = || Address::tls(registry, &certificates.join("ca.crt"));
         let address = if is_secure { tls()? } else { Address::plain(registry) };
-        Ok(Self { address, process, admin: socket("admin")? })
+        let admin = socket("admin")?;
+        let client = Client::builder().no_proxy().build()?;
+        while !client.get(format!("http://{admin}/readyz")).send()?.status().is_success() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { address, process, admin })
     }
 
     /// The value of one line of the metrics.
