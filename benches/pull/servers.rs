@@ -2,8 +2,8 @@
 //! of Pinstream.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,8 +18,10 @@ use crate::Error;
 use crate::client::Address;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-/// A client of a registry that gives this many bytes a second at most.
-const RATE: &str = "100m";
+/// Bytes that a slow way lets through a second, for each connection.
+const RATE: f64 = 100e6;
+/// How much of them at once.
+const GULP: usize = 64 << 10;
 
 /// A running program. Dropping it asks it to end, and waits.
 pub struct Running(Child);
@@ -30,6 +32,11 @@ impl Running {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).ok_or("no such line")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Ends it at once, without a word.
+    pub fn kill(&self) -> Result<(), Error> {
+        Ok(rustix::process::kill_process(Pid::from_child(&self.0), Signal::KILL)?)
     }
 }
 
@@ -110,18 +117,54 @@ impl Registry {
     }
 }
 
-/// nginx as Debian has it, with a process for each core: files over HTTP and HTTPS, and a slow way to a registry.
+/// A way to a server that is as slow as one that is not on the same machine. Gives where it begins.
+pub fn slow(server: SocketAddr) -> Result<SocketAddr, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let socket = listener.local_addr()?;
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || -> io::Result<()> {
+                let server = TcpStream::connect(server)?;
+                let (mut asks, mut asked) = (client.try_clone()?, server.try_clone()?);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut asks, &mut asked);
+                    asked.shutdown(Shutdown::Write)
+                });
+                trickle(server, client)
+            });
+        }
+    });
+    Ok(socket)
+}
+
+/// Passes on what comes, so many bytes a second from when the first of an answer came.
+fn trickle(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
+    let mut gulp = vec![0; GULP];
+    let mut free = Instant::now();
+    loop {
+        let length = from.read(&mut gulp)?;
+        if length == 0 {
+            return to.shutdown(Shutdown::Write);
+        }
+        to.write_all(&gulp[..length])?;
+        #[expect(clippy::cast_precision_loss, reason = "a gulp is small")]
+        let takes = Duration::from_secs_f64(length as f64 / RATE);
+        free = free.max(Instant::now()) + takes;
+        thread::sleep(free.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// nginx as Debian has it, with a process for each core: files over HTTP and HTTPS.
 pub struct Nginx {
     pub plain: SocketAddr,
     pub tls: SocketAddr,
-    pub slow: SocketAddr,
     _process: Running,
 }
 
 impl Nginx {
     /// Serves the files of `root`. What it needs is in `folder`, its certificate too.
-    pub fn start(folder: &Path, root: &Path, registry: SocketAddr) -> Result<Self, Error> {
-        let [plain, tls, slow] = [free()?, free()?, free()?];
+    pub fn start(folder: &Path, root: &Path) -> Result<Self, Error> {
+        let [plain, tls] = [free()?, free()?];
         let (root, certificates) = (root.display(), folder.join("certs"));
         let certificates = certificates.display();
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
@@ -132,7 +175,6 @@ impl Nginx {
                 server {{ listen {plain}; root {root}; }}
                 server {{ listen {tls} ssl; root {root};
                     ssl_certificate {certificates}/tls.crt; ssl_certificate_key {certificates}/tls.key; }}
-                server {{ listen {slow}; location / {{ proxy_pass http://{registry}; limit_rate {RATE}; }} }}
             }}"
         );
         fs::write(folder.join("nginx.conf"), config)?;
@@ -140,8 +182,8 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.args(["-p", &prefix, "-c", "nginx.conf", "-e", "nginx.log"]).stderr(Stdio::null());
         let process = Running(command.spawn().map_err(|error| format!("nginx: {error}"))?);
-        [plain, tls, slow].into_iter().try_for_each(answers)?;
-        Ok(Self { plain, tls, slow, _process: process })
+        [plain, tls].into_iter().try_for_each(answers)?;
+        Ok(Self { plain, tls, _process: process })
     }
 }
 
@@ -210,7 +252,8 @@ pub fn write_stream(folder: &Path, registry: SocketAddr, image: &Image) -> Resul
     Ok(fs::write(folder.join("streams/app.json"), stream.to_string())?)
 }
 
-fn random(size: usize) -> Result<Vec<u8>, Error> {
+/// So many random bytes.
+pub fn random(size: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; size];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "there are no random numbers")?;
     Ok(bytes)

@@ -8,6 +8,7 @@ mod certificates;
 mod chart;
 mod command;
 mod conformance;
+mod descriptors;
 mod documentation;
 mod http;
 mod local;
