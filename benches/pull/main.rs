@@ -6,9 +6,11 @@
 //! `tests/tools/build` builds.
 
 mod client;
+#[path = "../common/registry.rs"]
+mod registry;
 mod servers;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::Address;
-use crate::servers::{Image, Nginx, Pinstream, Registry, random, slow, write_stream};
+use crate::registry::{Registry, log};
+use crate::servers::{Image, Nginx, Pinstream, random, slow, write_stream};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -57,7 +60,7 @@ impl Site {
         certs.args(["certs", "localhost", "--out"]).arg(folder.join("certs"));
         certs.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         let registry = Registry::start(&folder)?;
-        let image = registry.push(LAYERS, LAYER)?;
+        let image = Image::push(&registry, LAYERS, LAYER)?;
         write_stream(&folder, registry.socket, &image)?;
         Ok(Self { folder, registry, image })
     }
@@ -113,7 +116,7 @@ impl Site {
         for (what, is_secure) in [("HTTP", false), ("HTTPS", true)] {
             let storage = tempfile::tempdir_in(&self.folder)?;
             let pinstream = Pinstream::start(&self.folder, storage.path(), is_secure)?;
-            let (before, started) = (self.registry.transfers()?, Instant::now());
+            let (before, started) = (self.transfers()?, Instant::now());
             thread::scope(|scope| {
                 let clients: Vec<_> = (0..CROWD).map(|_| scope.spawn(|| self.pull(&pinstream.address))).collect();
                 clients.into_iter().try_for_each(|client| client.join().map_err(|_| "a client panicked")?)
@@ -121,12 +124,18 @@ impl Site {
             println!(
                 "{CROWD} clients, {what}: {:.0} s, {} transfers of {} blobs, {} MiB at most",
                 started.elapsed().as_secs_f64(),
-                self.registry.transfers()? - before,
+                self.transfers()? - before,
                 self.image.blobs.len(),
                 pinstream.process.status("VmHWM")? / 1024
             );
         }
         Ok(())
+    }
+
+    /// How often the source was asked for blobs up to now, by its log.
+    fn transfers(&self) -> Result<usize, Error> {
+        let log = fs::read_to_string(log(&self.folder))?;
+        Ok(log.lines().filter(|line| line.contains("\"GET /v2/app/blobs/")).count())
     }
 
     /// Many clients at once, and the registry is killed while they pull what it has not kept yet. What came whole, and what is
