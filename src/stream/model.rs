@@ -228,7 +228,7 @@ proptest! {
                             kind: ReferenceKind::DockerImage, name: source(number), ..ObjectReference::default()
                         });
                         let name = TAGS[tag].to_owned();
-                        Some(SpecTag { from, name, ..tag_before.unwrap_or_default() })
+                        Some(SpecTag { name, from, ..tag_before.unwrap_or_default() })
                     });
                     let is_scheduled = model.tags[TAGS[tag]].spec.is_some_and(|spec| spec.2);
                     model.spec(TAGS[tag], Some((number, is_scheduled)), false);
