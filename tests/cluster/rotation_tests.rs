@@ -45,9 +45,12 @@ fn overwritten_bundle_is_repaired(plane: &ControlPlane) {
     let other = fs::read(Authority::new(&plane.folder("other"), "other").file).unwrap();
     let patch = json!([{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": STANDARD.encode(other)},
         {"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]);
-    let (name, patch) = (release.name.clone(), format!("--patch={patch}"));
-    plane.admin().kubectl(&["patch", "mutatingwebhookconfiguration", &name, "--type=json", &patch]).ok();
-    eventually("the bundle is repaired", || release.bundles().iter().all(|bundle| *bundle == before));
+    let patch = format!("--patch={patch}");
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        plane.admin().kubectl(&["patch", kind, &release.name, "--type=json", &patch]).ok();
+        eventually("the bundle is repaired", || release.bundles().iter().all(|bundle| *bundle == before));
+    }
+    assert_eq!(release.bundles().len(), 5);
     release.working_namespace(&json!({}));
 }
 
