@@ -204,7 +204,7 @@ impl Process {
         let client = match (cluster::connect(&self.access).await, &self.source) {
             (Ok(client), _) => client,
             (Err(error), Source::Directory(_)) => {
-                tracing::info!(%error, "namespaces have the levels that flags say");
+                tracing::info!(%error, "namespaces have the levels that flags say, and no events are written");
                 shared.levels.settle();
                 return Ok(None);
             }
