@@ -27,7 +27,7 @@ pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
 pub use namespaces::keep_levels;
 pub use object::Resource;
-pub use pods::{PodChange, RunningPod, keep_pods};
+pub use pods::{PodChange, PodFeed, RunningPod};
 pub use published::Published;
 pub use refusals::{Refused, record};
 pub use review::{ClusterReviewer, Identity, ReviewError};
