@@ -211,7 +211,7 @@ impl Process {
             (Err(error), Source::Cluster(_)) => return Err(error.into()),
         };
         if reads_labels {
-            supervisor.spawn("levels", endless(cluster::keep_levels(client.clone(), Arc::clone(&shared.levels))));
+            supervisor.spawn("levels", endless(Watched::levels(client.clone(), Arc::clone(&shared.levels)).keep()));
         }
         if !writes_events {
             return Ok(None);
