@@ -101,6 +101,7 @@ fn wrong_values_are_refused_with_a_reason(plane: &ControlPlane) {
         ("probes.readiness.period=1", "at '/probes/readiness': additional properties 'period' not allowed"),
         ("policy.level=off", "must be one of 'audit', 'warn', 'enforce'"),
         ("policy.exceptions[0]=", "at '/policy/exceptions/0'"),
+        ("policy.exceptions[0]=[a]", "at '/policy/exceptions/0'"),
         ("policy.failurePolicy=ignore", "must be one of 'Ignore', 'Fail'"),
         ("policy.annotations=true", "at '/policy': additional properties 'annotations' not allowed"),
         ("podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1"),
