@@ -12,13 +12,13 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use crate::audit::Audit;
 use crate::metrics::AuditMetrics;
 use crate::store::home::Change;
-use crate::store::kube::{PodChange, keep_pods};
+use crate::store::kube::{PodChange, Watched};
 use crate::stream::Key;
 
 /// How often figures are taken.
 const MEASURING: Duration = Duration::from_secs(5);
-/// Changes of Pods that may wait.
-const WAITING_MAX: usize = 1000;
+/// How many pages of Pods, or as much of a watch, may wait.
+const WAITING_MAX: usize = 2;
 
 /// How the audit is kept and told.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Auditing {
         let (sender, pods) = mpsc::channel(WAITING_MAX);
         let auditor = Auditor { auditing: &self, state: State::default() };
         tokio::select! {
-            () = keep_pods(client, sender) => {}
+            () = Watched::pods(client, sender).keep() => {}
             () = auditor.follow(pods, streams, importer) => {}
         }
         self.metrics.clear();
@@ -46,7 +46,7 @@ impl Auditing {
 #[derive(Debug, Default)]
 struct State {
     audit: Audit,
-    /// The Pods that a list under way has brought, if there were some before it.
+    /// The Pods that a list under way has brought.
     listed: Option<HashSet<Key>>,
     has_pods: bool,
     has_streams: bool,
@@ -63,6 +63,11 @@ impl State {
             PodChange::Began => self.listed = Some(HashSet::new()),
             PodChange::Applied(key, images) => {
                 self.audit.apply_pod(&key, images.iter().map(|image| &**image));
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(key);
+                }
+            }
+            PodChange::Unreadable(key) => {
                 if let Some(listed) = &mut self.listed {
                     listed.insert(key);
                 }
@@ -97,7 +102,7 @@ struct Auditor<'a> {
 impl Auditor<'_> {
     async fn follow(
         mut self,
-        mut pods: Receiver<PodChange>,
+        mut pods: Receiver<Vec<PodChange>>,
         mut streams: UnboundedReceiver<Change>,
         importer: UnboundedSender<Change>,
     ) {
@@ -112,9 +117,11 @@ impl Auditor<'_> {
                     // Whoever does not listen any more need not be told.
                     let _ = importer.send(change);
                 }
-                change = pods.recv() => {
-                    let Some(change) = change else { return };
-                    self.learn(change);
+                batch = pods.recv() => {
+                    let Some(batch) = batch else { return };
+                    for change in batch {
+                        self.learn(change);
+                    }
                 }
                 _ = measuring.tick() => self.measure(),
             }
@@ -171,12 +178,17 @@ mod tests {
             state.pod(change);
         }
         assert_eq!(pods(&state).len(), 3);
-        for change in [PodChange::Lost, PodChange::Began, applied("b"), PodChange::Listed] {
+        // A list that breaks off takes nothing away.
+        for change in [PodChange::Lost, PodChange::Began, applied("a"), PodChange::Began, applied("b")] {
             state.pod(change);
         }
-        assert_eq!(pods(&state), [Key::new("demo", "b")]);
+        assert_eq!(pods(&state).len(), 3);
+        for change in [PodChange::Unreadable(Key::new("demo", "c")), PodChange::Listed] {
+            state.pod(change);
+        }
+        assert_eq!(pods(&state), [Key::new("demo", "b"), Key::new("demo", "c")]);
         state.pod(PodChange::Deleted(Key::new("demo", "b")));
-        assert_eq!(pods(&state), []);
+        assert_eq!(pods(&state), [Key::new("demo", "c")]);
     }
 
     #[test]

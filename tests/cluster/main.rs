@@ -36,6 +36,8 @@ mod local_tests;
 mod node;
 mod pinning_tests;
 mod pinstream;
+mod policy_condition_tests;
+mod policy_tests;
 mod process;
 mod proxy;
 mod pull_crash_tests;
@@ -52,6 +54,7 @@ mod release_registry_tests;
 mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
+mod sending;
 mod service;
 mod storage_tests;
 mod stream_writes_tests;
@@ -123,6 +126,8 @@ fn main() -> ExitCode {
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        policy_condition_tests::TESTS,
+        policy_tests::TESTS,
         reading_tests::TESTS,
         streams_tests::TESTS,
         stream_writes_tests::TESTS,

@@ -7,7 +7,7 @@ use kube::Client;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::objects::Item;
-use super::watch::{Preference, Sink, Watched};
+use super::watch::{Preference, Sink, Subject, Watched};
 use crate::store::home::Change;
 use crate::stream::Key;
 
@@ -26,7 +26,7 @@ impl Watched<Feed> {
     #[must_use]
     pub fn feed(client: Client, preference: Preference, changes: UnboundedSender<Change>) -> Self {
         let (known, problems) = (HashSet::new(), BTreeMap::new());
-        Self::of(client, preference, Feed { changes, known, listed: None, problems })
+        Self::of(client, Subject::Streams(preference), Feed { changes, known, listed: None, problems })
     }
 }
 
@@ -79,11 +79,7 @@ impl Sink for Feed {
 
     fn flush(&mut self) {}
 
-    fn is_current(&self) {}
+    fn is_current(&mut self) {}
 
-    fn is_lost(&self, _since: Instant) {}
-
-    fn stream_count(&self) -> usize {
-        self.known.len()
-    }
+    fn is_lost(&mut self, _since: Instant) {}
 }

@@ -1,4 +1,4 @@
-//! Image streams as an API server sends them: in pages of a list, and one by one in a watch.
+//! Image streams, Pods and namespaces as an API server sends them: in pages of a list, and one by one in a watch.
 //!
 //! Of an object only name, spec and status are read; spec and status stay text until they are parsed, so that one bad
 //! object spoils no page. Must not ask for anything.
@@ -71,7 +71,7 @@ pub(super) struct PageMetadata {
     pub(super) rest: String,
 }
 
-/// An image stream, unread.
+/// An object, unread.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Item {
     metadata: ItemMetadata,
@@ -93,10 +93,19 @@ struct ItemMetadata {
     generation: Option<i64>,
     #[serde(default)]
     annotations: Option<Box<RawValue>>,
+    #[serde(default)]
+    labels: Option<Labels>,
+}
+
+/// The one label that is read.
+#[derive(Clone, Debug, Deserialize)]
+struct Labels {
+    #[serde(default, rename = "pinstream.dev/policy")]
+    level: Option<Box<str>>,
 }
 
 impl Item {
-    /// Which stream it is.
+    /// Which object it is.
     pub(super) fn key(&self) -> Key {
         Key::new(&self.metadata.namespace, &self.metadata.name)
     }
@@ -106,7 +115,17 @@ impl Item {
         &self.metadata.resource_version
     }
 
-    /// The whole object, but of its metadata only what importing reads.
+    /// What its label says about the level of the policy.
+    pub(super) fn level(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.level.as_deref()
+    }
+
+    /// What its spec says, whatever kind it is of.
+    pub(super) fn spec<T: for<'de> Deserialize<'de> + Default>(self) -> Result<T, String> {
+        parsed("spec", self.spec)
+    }
+
+    /// The whole image stream, but of its metadata only what importing reads.
     pub(super) fn parse(self) -> Result<ImageStream, String> {
         let key = self.key();
         let metadata = Metadata {

@@ -1,44 +1,27 @@
-//! The Pods of a cluster, listed page by page and watched from there, each reduced to the images it asks for; or listed once.
-//!
-//! A watch that ends is taken up where it was; when the API server does not know any more where that is, everything is
-//! listed again. Pods that have ended are left out by the API server. Only reads.
+//! The Pods of a cluster that have not ended, watched or listed once, each reduced to the images it asks for. Only reads.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::StreamExt as _;
 use kube::Client;
-use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use serde::Deserialize;
 use tokio::sync::mpsc::Sender;
 
 use super::home::{self, ClusterHome, home_error};
-use super::objects::PageMetadata;
-use crate::backoff::Backoff;
+use super::objects::{Item, Page};
+use super::watch::{Collection, Sink, Subject, Watched};
 use crate::store::home::HomeError;
 use crate::stream::Key;
-
-/// How many Pods are asked for at a time.
-const PAGE_SIZE: u32 = 500;
-/// How long an API server may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long a watch may be silent. API servers send a bookmark every minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(100);
-/// A watch that the API server ends sooner than this is not taken up at once.
-const SHORT: Duration = Duration::from_secs(1);
-/// Pods that have not ended.
-const ALIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
-/// Where Pods are.
-const PATH: &str = "/api/v1/pods";
 
 /// What Pods there are, in the order in which the API server tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodChange {
-    /// A list begins: what it does not bring is gone.
+    /// A list begins: what it does not bring is gone. It may break off and begin again.
     Began,
     /// A Pod is there, new or changed, with the images of its containers as they are written.
     Applied(Key, Vec<Box<str>>),
+    /// A Pod is there that cannot be read. What was known of it stays.
+    Unreadable(Key),
     /// A Pod is gone, or has ended.
     Deleted(Key),
     /// All Pods were told.
@@ -49,171 +32,92 @@ pub enum PodChange {
     Current,
 }
 
-/// Why Pods cannot be read or watched for now.
-#[derive(Debug, thiserror::Error)]
-enum PodsError {
-    #[error("{0}; the audit needs list and watch on pods in all namespaces, or turn it off with --no-audit")]
-    Forbidden(String),
-    #[error("the API server does not know any more where the watch was")]
-    Expired,
-    #[error("the API server cannot be asked: {0}")]
-    Cluster(kube::Error),
-    #[error("the API server said nothing for {} s", .0.as_secs())]
-    Silent(Duration),
-    #[error("nobody listens any more")]
-    Unheard,
+/// Collects what arrived together for whoever keeps count of Pods, and waits for those who are slower.
+pub struct PodFeed {
+    changes: Sender<Vec<PodChange>>,
+    waiting: Vec<PodChange>,
 }
 
-impl From<kube::Error> for PodsError {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.is_forbidden() => Self::Forbidden(status.message.clone()),
-            kube::Error::Api(status) if status.code == 410 => Self::Expired,
-            error => Self::Cluster(error),
+impl Watched<PodFeed> {
+    /// Tells of all Pods of a cluster, as they come, change and go.
+    #[must_use]
+    pub fn pods(client: Client, changes: Sender<Vec<PodChange>>) -> Self {
+        Self::of(client, Subject::Pods, PodFeed { changes, waiting: Vec::new() })
+    }
+}
+
+impl Sink for PodFeed {
+    fn begin_list(&mut self) {
+        self.waiting.push(PodChange::Began);
+    }
+
+    fn end_list(&mut self) {
+        self.waiting.push(PodChange::Listed);
+    }
+
+    fn apply(&mut self, item: Item) {
+        let key = item.key();
+        self.waiting.push(match item.spec::<Spec>() {
+            Ok(spec) => PodChange::Applied(key, spec.containers().map(|(_, container)| container.image).collect()),
+            Err(reason) => {
+                tracing::warn!(pod = %key, reason, "Pod cannot be read, the audit keeps what it knew of it");
+                PodChange::Unreadable(key)
+            }
+        });
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.waiting.push(PodChange::Deleted(key.clone()));
+    }
+
+    fn flush(&mut self) {}
+
+    fn is_current(&mut self) {
+        self.waiting.push(PodChange::Current);
+    }
+
+    fn is_lost(&mut self, _since: Instant) {
+        self.waiting.push(PodChange::Lost);
+    }
+
+    async fn hand_on(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() {
+            // Whoever does not listen any more need not be told.
+            let _ = self.changes.send(waiting).await;
         }
     }
 }
 
-/// Tells of all Pods of a cluster, as they come, change and go. Ends when nobody listens.
-pub async fn keep_pods(client: Client, changes: Sender<PodChange>) {
-    let (mut pods, mut backoff) = (Pods { client, changes, version: None }, Backoff::default());
-    loop {
-        let began = Instant::now();
-        match pods.follow(&mut backoff).await {
-            // One that ends at once is not taken up at once.
-            Ok(()) if began.elapsed() >= SHORT => continue,
-            Ok(()) => tracing::debug!("the watch of Pods ended at once"),
-            Err(PodsError::Unheard) => return,
-            Err(PodsError::Expired) => {
-                pods.version = None;
-                tracing::info!("Pods will be listed again");
-            }
-            Err(error) => tracing::warn!(%error, "Pods cannot be watched, the audit stays as it was"),
-        }
-        if pods.tell(PodChange::Lost).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(backoff.next(RandomState::new().hash_one(()))).await;
-    }
-}
-
-struct Pods {
-    client: Client,
-    changes: Sender<PodChange>,
-    /// Where the watch is; none if everything is to be listed first.
-    version: Option<String>,
-}
-
-impl Pods {
-    async fn tell(&self, change: PodChange) -> Result<(), PodsError> {
-        self.changes.send(change).await.map_err(|_| PodsError::Unheard)
-    }
-
-    /// One watch from beginning to end, with the list that it may need.
-    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), PodsError> {
-        let version = match self.version.clone() {
-            Some(version) => version,
-            None => self.list().await?,
-        };
-        let request = Request::new(PATH).watch(&WatchParams::default().fields(ALIVE), &version);
-        let request = request.map_err(kube::Error::BuildRequest)?;
-        let events = answer(self.client.request_events::<Item>(request)).await?;
-        let mut events = Box::pin(events);
-        self.tell(PodChange::Current).await?;
-        loop {
-            match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
-                Ok(Some(event)) => self.take(event?).await?,
-                Ok(None) => return Ok(()),
-                Err(_) => return Err(PodsError::Silent(SILENCE_LIMIT)),
-            }
-            backoff.reset();
-        }
-    }
-
-    /// Tells every Pod, page by page. Gives where a watch is to begin.
-    async fn list(&mut self) -> Result<String, PodsError> {
-        self.tell(PodChange::Began).await?;
-        let mut params = ListParams::default().fields(ALIVE).limit(PAGE_SIZE);
-        loop {
-            let request = Request::new(PATH).list(&params).map_err(kube::Error::BuildRequest)?;
-            let page: Page = answer(self.client.request(request)).await?;
-            for item in page.items {
-                let (key, images) = item.read();
-                self.tell(PodChange::Applied(key, images)).await?;
-            }
-            if page.metadata.rest.is_empty() {
-                self.tell(PodChange::Listed).await?;
-                self.version = Some(page.metadata.resource_version.clone());
-                return Ok(page.metadata.resource_version);
-            }
-            params = params.continue_token(&page.metadata.rest);
-        }
-    }
-
-    async fn take(&mut self, event: WatchEvent<Item>) -> Result<(), PodsError> {
-        let (version, change) = match event {
-            WatchEvent::Added(item) | WatchEvent::Modified(item) => {
-                let version = item.metadata.resource_version.clone();
-                let (key, images) = item.read();
-                (version, Some(PodChange::Applied(key, images)))
-            }
-            WatchEvent::Deleted(item) => {
-                let version = item.metadata.resource_version.clone();
-                (version, Some(PodChange::Deleted(item.read().0)))
-            }
-            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, None),
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
-        };
-        self.version = Some(version);
-        match change {
-            Some(change) => self.tell(change).await,
-            None => Ok(()),
-        }
-    }
-}
-
-async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, PodsError> {
-    let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| PodsError::Silent(ANSWER_LIMIT))?;
-    Ok(answer?)
-}
-
-#[derive(Deserialize)]
-struct Page {
-    metadata: PageMetadata,
-    items: Vec<Item>,
-}
-
-/// What of a Pod is read.
-#[derive(Clone, Debug, Deserialize)]
-struct Item {
-    metadata: ItemMetadata,
-    #[serde(default)]
-    spec: ItemSpec,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ItemMetadata {
-    name: Box<str>,
-    #[serde(default)]
-    namespace: Box<str>,
-    #[serde(default)]
-    resource_version: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What of a Pod's spec is read. A list that has nothing may be null.
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct ItemSpec {
-    containers: Vec<ItemContainer>,
-    init_containers: Vec<ItemContainer>,
-    ephemeral_containers: Vec<ItemContainer>,
+struct Spec {
+    init_containers: Option<Vec<Container>>,
+    containers: Option<Vec<Container>>,
+    ephemeral_containers: Option<Vec<Container>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ItemContainer {
+struct Container {
     name: Box<str>,
     image: Box<str>,
+}
+
+impl Spec {
+    /// Every container, with the name of its list.
+    fn containers(self) -> impl Iterator<Item = (&'static str, Container)> {
+        let lists = [
+            ("initContainers", self.init_containers),
+            ("containers", self.containers),
+            ("ephemeralContainers", self.ephemeral_containers),
+        ];
+        let named = |(list, containers): (&'static str, Option<Vec<Container>>)| {
+            containers.into_iter().flatten().map(move |container| (list, container))
+        };
+        lists.into_iter().flat_map(named)
+    }
 }
 
 /// A Pod that has not ended.
@@ -225,24 +129,31 @@ pub struct RunningPod {
     pub containers: Vec<(String, Box<str>)>,
 }
 
+impl RunningPod {
+    fn read(item: Item) -> Result<Self, HomeError> {
+        let key = item.key();
+        let spec = item.spec::<Spec>().map_err(|reason| HomeError::Refused(format!("Pod {key}: {reason}")))?;
+        let named = |(list, container): (_, Container)| (format!("{list}[{}]", container.name), container.image);
+        Ok(Self { key, containers: spec.containers().map(named).collect() })
+    }
+}
+
 impl ClusterHome {
     /// The Pods of a namespace, or of all, that have not ended.
     ///
     /// # Errors
-    /// If they cannot be listed.
+    /// If they cannot be listed, or one of them cannot be read.
     pub async fn pods(&self, namespace: Option<&str>) -> Result<Vec<RunningPod>, HomeError> {
-        let path =
-            namespace.map_or_else(|| PATH.to_owned(), |namespace| format!("/api/v1/namespaces/{namespace}/pods"));
-        let place = Key::new(namespace.unwrap_or("*"), "*");
-        let mut params = ListParams::default().fields(ALIVE).limit(PAGE_SIZE);
-        let mut pods = Vec::new();
+        let path = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
+        let (mut params, mut pods) = (Collection::Pods.list(), Vec::new());
         loop {
-            let request = Request::new(&path).list(&params);
+            let request = Request::new(format!("/api/v1{path}/pods")).list(&params);
             let request = request.map_err(|error| HomeError::Refused(error.to_string()))?;
-            let page: Page = home::answer(self.client().request(request))
-                .await
-                .map_err(|error| home_error(&place, "Pods", &error))?;
-            pods.extend(page.items.into_iter().map(Item::named));
+            let page: Page =
+                home::answer(self.client().request(request)).await.map_err(|error| pods_error(namespace, &error))?;
+            for item in page.items {
+                pods.push(RunningPod::read(item)?);
+            }
             if page.metadata.rest.is_empty() {
                 return Ok(pods);
             }
@@ -251,25 +162,16 @@ impl ClusterHome {
     }
 }
 
-impl Item {
-    fn named(self) -> RunningPod {
-        let ItemSpec { containers, init_containers, ephemeral_containers } = self.spec;
-        let lists = [
-            ("initContainers", init_containers),
-            ("containers", containers),
-            ("ephemeralContainers", ephemeral_containers),
-        ];
-        let named = |(list, containers): (&'static str, Vec<ItemContainer>)| {
-            containers.into_iter().map(move |container| (format!("{list}[{}]", container.name), container.image))
-        };
-        let key = Key { namespace: self.metadata.namespace, name: self.metadata.name };
-        RunningPod { key, containers: lists.into_iter().flat_map(named).collect() }
-    }
-
-    fn read(self) -> (Key, Vec<Box<str>>) {
-        let key = Key { namespace: self.metadata.namespace, name: self.metadata.name };
-        let ItemSpec { containers, init_containers, ephemeral_containers } = self.spec;
-        let all = init_containers.into_iter().chain(containers).chain(ephemeral_containers);
-        (key, all.map(|container| container.image).collect())
+/// Names the right that is missing, if that is what it is.
+fn pods_error(namespace: Option<&str>, error: &kube::Error) -> HomeError {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => {
+            let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
+            HomeError::Refused(format!("{}; auditing needs the right to list pods in {place}", status.message))
+        }
+        error => home_error(&Key::new(namespace.unwrap_or("*"), "*"), "Pods", error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use kube::Client;
 
 use super::objects::Item;
 use super::table::{News, Table};
-use super::watch::{Preference, Sink, Watched};
+use super::watch::{Preference, Sink, Subject, Watched};
 use crate::metrics::Metrics;
 use crate::store::Streams;
 use crate::store::publish::Publisher;
@@ -33,7 +33,7 @@ impl Watched<Published> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (publisher, table) = (Publisher::new(streams, metrics), Table::default());
-        Self::of(client, preference, Published { places, publisher, table, is_listed: false })
+        Self::of(client, Subject::Streams(preference), Published { places, publisher, table, is_listed: false })
     }
 }
 
@@ -68,16 +68,12 @@ impl Sink for Published {
         }
     }
 
-    fn is_current(&self) {
+    fn is_current(&mut self) {
         self.publisher.is_current();
     }
 
-    fn is_lost(&self, since: Instant) {
+    fn is_lost(&mut self, since: Instant) {
         self.publisher.is_lost(since);
-    }
-
-    fn stream_count(&self) -> usize {
-        self.table.snapshot().stream_count()
     }
 }
 

@@ -1,119 +1,37 @@
-//! Lists the streams of a cluster, watches them from there, and begins again wherever it was when something breaks.
+//! Lists the objects of a collection, watches them from there, and begins again wherever it was when something breaks.
 //! What is made of the objects is the sink's.
 //!
 //! kube's ready-made watcher keeps to itself when a watch is up again and that bookmarks arrived, which is what the
 //! age of the streams is known by. Hence this loop.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
+mod collection;
+mod error;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, pin_mut};
 use kube::Client;
-use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::Status;
+use kube::api::WatchEvent;
 
-use super::objects::{Item, Page, Served};
+pub(super) use self::collection::{Collection, Subject, discover};
+pub use self::collection::{Preference, is_openshift};
+pub(super) use self::error::WatchError;
+use self::error::answer;
+use super::objects::{Item, Page};
 use crate::backoff::Backoff;
-use crate::crd::PLURAL;
 use crate::stream::Key;
 
-/// How many objects are asked for at a time. A page is in memory as a whole while it is read.
-const PAGE_SIZE: u32 = 100;
-/// How long an API server may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long a watch may be silent. API servers send a bookmark every minute.
 const SILENCE_LIMIT: Duration = Duration::from_secs(100);
 /// A watch that the API server ends sooner than this counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
-/// How many events that arrived together are published together.
+/// How many events that arrived together are told together.
 const BATCH_MAX: usize = 1000;
 
-/// Which image streams of a cluster are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preference {
-    /// OpenShift's where the cluster serves them, else the custom resource.
-    Auto,
-    /// `image.openshift.io/v1`.
-    OpenShift,
-    /// The custom resource `pinstream.dev/v1`.
-    Pinstream,
-}
-
-/// Why the streams cannot be read or watched for now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WatchError {
-    #[error("the cluster has no {0}; install the custom resource: pinstream crd | kubectl apply --server-side -f -")]
-    NoCustomResource(String),
-    #[error("the cluster has no {0}, only OpenShift has it; on other clusters use --source pinstream or auto")]
-    NoOpenShift(String),
-    #[error("{message}; allow get, list and watch on {resource} in all namespaces by a ClusterRole and its binding")]
-    Forbidden { message: String, resource: String },
-    #[error(
-        "the API server does not accept who asks ({0}); check the Pod's ServiceAccount token, or the kubeconfig's user"
-    )]
-    Unauthorized(String),
-    #[error("the API server answers {code}: {message}")]
-    Refused { code: u16, message: String },
-    #[error("the API server cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("the API server said nothing for {} s", .0.as_secs())]
-    Silent(Duration),
-    #[error("the API server ends each watch at once")]
-    Short,
-    #[error("the API server does not know any more where the watch was; everything is listed again")]
-    Expired,
-}
-
-impl WatchError {
-    fn of(error: &kube::Error, resource: Served) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::of_status(status, resource),
-            error => Self::Unreachable(causes(error)),
-        }
-    }
-
-    fn of_status(status: &Status, resource: Served) -> Self {
-        let (name, message) = (resource.to_string(), status.message.clone());
-        match status.code {
-            401 => Self::Unauthorized(message),
-            403 => Self::Forbidden { message, resource: name },
-            404 if resource == Served::OpenShift => Self::NoOpenShift(name),
-            404 => Self::NoCustomResource(name),
-            410 => Self::Expired,
-            code => Self::Refused { code, message },
-        }
-    }
-
-    /// The watch can go on from where it was once this is over. Otherwise things may have changed unseen.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Silent(_) | Self::Short => true,
-            Self::Refused { code, .. } => *code == 429 || *code >= 500,
-            _ => false,
-        }
-    }
-}
-
-/// What led to an error, each cause said once.
-fn causes(error: &kube::Error) -> String {
-    let mut text = String::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            let _ = write!(text, "{separator}{said}");
-        }
-        source = cause.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
-}
-
-/// Who is told of the streams as they come, change and go.
+/// Who is told of the objects as they come, change and go.
 pub(super) trait Sink: Send {
-    /// A list begins. What it brings is told by [`apply`](Self::apply).
+    /// A list begins. What it brings is applied as it comes; it may break off and begin again.
     fn begin_list(&mut self);
     /// The list has ended: what it did not bring is gone.
     fn end_list(&mut self);
@@ -124,20 +42,24 @@ pub(super) trait Sink: Send {
     /// All that arrived together was told.
     fn flush(&mut self);
     /// The watch is up: what was told is as new as it can be.
-    fn is_current(&self);
+    fn is_current(&mut self);
     /// The watch is not up; what was told is as old as that.
-    fn is_lost(&self, since: Instant);
-    /// How many streams there are.
-    fn stream_count(&self) -> usize;
+    fn is_lost(&mut self, since: Instant);
+    /// A try failed. What was told before stays.
+    fn has_failed(&mut self) {}
+    /// Something was told, a page or a part of a watch. Nothing more is read before this is over.
+    fn hand_on(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
-/// The image streams of a cluster, told to a sink as they change.
+/// Objects of a cluster, told to a sink as they change.
 pub struct Watched<S> {
     client: Client,
-    preference: Preference,
+    subject: Subject,
     sink: S,
     /// What is read, once that is known.
-    resource: Option<Served>,
+    collection: Option<Collection>,
     /// Where the watch is; none if everything is to be listed first.
     version: Option<String>,
     /// Everything was listed at least once.
@@ -152,12 +74,12 @@ pub struct Watched<S> {
 #[expect(private_bounds, reason = "sinks are made in this module only")]
 impl<S: Sink> Watched<S> {
     /// Nothing is asked yet.
-    pub(super) fn of(client: Client, preference: Preference, sink: S) -> Self {
+    pub(super) fn of(client: Client, subject: Subject, sink: S) -> Self {
         Self {
             client,
-            preference,
+            subject,
             sink,
-            resource: None,
+            collection: None,
             version: None,
             is_loaded: false,
             is_failing: false,
@@ -166,7 +88,7 @@ impl<S: Sink> Watched<S> {
         }
     }
 
-    /// Lists, watches, and begins again. Whatever happens the last known streams stay. Never ends.
+    /// Lists, watches, and begins again. Whatever happens the last known objects stay. Never ends.
     pub async fn keep(mut self) {
         loop {
             let error = match self.follow().await {
@@ -175,79 +97,84 @@ impl<S: Sink> Watched<S> {
             };
             if !error.is_passing() {
                 self.version = None;
-                self.resource = None;
+                self.collection = None;
             }
             let wait = self.backoff.next(RandomState::new().hash_one(()));
             self.report(&error, wait);
+            self.sink.has_failed();
             tokio::time::sleep(wait).await;
         }
     }
 
     fn report(&mut self, error: &WatchError, wait: Duration) {
-        let retry_seconds = wait.as_secs_f64();
+        let (what, retry_seconds) = (self.subject.noun(), wait.as_secs_f64());
         if *error == WatchError::Expired {
-            tracing::info!(%error, "image streams will be listed");
+            tracing::info!(%error, "{what} will be listed");
             return;
         }
         self.is_failing = true;
         if self.is_loaded {
-            let streams = self.sink.stream_count();
-            tracing::warn!(%error, streams, retry_seconds, "image streams cannot be watched, the last known ones stay in force");
+            tracing::warn!(%error, retry_seconds, "{what} cannot be watched, the last known ones stay in force");
         } else {
-            tracing::warn!(%error, retry_seconds, "image streams cannot be read, not ready before they can");
+            tracing::warn!(%error, retry_seconds, "{what} cannot be read, {}", self.subject.consequence());
         }
     }
 
     /// One watch from beginning to end, with what must come before it.
     async fn follow(&mut self) -> Result<(), WatchError> {
-        let resource = match self.resource {
-            Some(resource) => resource,
-            None => discover(&self.client, self.preference).await?,
+        let collection = match self.collection {
+            Some(collection) => collection,
+            None => self.subject.find(&self.client).await?,
         };
         let version = match self.version.clone() {
             Some(version) => version,
-            None => self.list(resource).await?,
+            None => self.list(collection).await?,
         };
-        self.resource = Some(resource);
-        let ended = self.watch(resource, &version).await;
+        self.collection = Some(collection);
+        let ended = self.watch(collection, &version).await;
         let since = if matches!(ended, Err(WatchError::Silent(_))) { self.heard } else { Instant::now() };
         self.sink.is_lost(since);
+        self.sink.hand_on().await;
         ended
     }
 
     /// Reads everything, page by page. Gives back where a watch is to begin.
-    async fn list(&mut self, resource: Served) -> Result<String, WatchError> {
+    async fn list(&mut self, collection: Collection) -> Result<String, WatchError> {
         self.sink.begin_list();
-        let mut params = ListParams::default().limit(PAGE_SIZE);
+        let (mut params, mut count) = (collection.list(), 0);
         let version = loop {
-            let request = resource.request().list(&params).map_err(kube::Error::BuildRequest);
-            let page: Page = answer(async { self.client.request(request?).await }, resource).await?;
+            let request = collection.request().list(&params).map_err(kube::Error::BuildRequest);
+            let page: Page = answer(async { self.client.request(request?).await }, collection).await?;
+            count += page.items.len();
             for item in page.items {
                 self.sink.apply(item);
             }
             if page.metadata.rest.is_empty() {
                 break page.metadata.resource_version;
             }
+            self.sink.hand_on().await;
             params = params.continue_token(&page.metadata.rest);
         };
         self.sink.end_list();
         self.sink.flush();
+        self.sink.hand_on().await;
         self.is_loaded = true;
-        tracing::info!(%resource, streams = self.sink.stream_count(), "image streams listed");
+        tracing::info!(resource = %collection, count, "{} listed", self.subject.noun());
         self.version = Some(version.clone());
         Ok(version)
     }
 
-    async fn watch(&mut self, resource: Served, version: &str) -> Result<(), WatchError> {
-        let request = resource.request().watch(&WatchParams::default(), version).map_err(kube::Error::BuildRequest);
-        let events = answer(async { self.client.request_events::<Item>(request?).await }, resource).await?;
+    async fn watch(&mut self, collection: Collection, version: &str) -> Result<(), WatchError> {
+        let request = collection.request().watch(&collection.watch(), version).map_err(kube::Error::BuildRequest);
+        let events = answer(async { self.client.request_events::<Item>(request?).await }, collection).await?;
         let events = events.ready_chunks(BATCH_MAX);
         pin_mut!(events);
         let began = Instant::now();
         self.heard = began;
         self.sink.is_current();
+        self.sink.hand_on().await;
         if std::mem::take(&mut self.is_failing) {
-            tracing::info!("image streams are watched again");
+            tracing::info!("{} are watched again", self.subject.noun());
         }
         loop {
             let batch = match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
@@ -257,16 +184,17 @@ impl<S: Sink> Watched<S> {
                 Err(_) => return Err(WatchError::Silent(SILENCE_LIMIT)),
             };
             self.heard = Instant::now();
-            self.backoff.reset();
-            let applied = batch
-                .into_iter()
-                .try_for_each(|event| self.apply(event.map_err(|error| WatchError::of(&error, resource))?, resource));
+            let mut events = batch.into_iter();
+            let told = events.try_for_each(|event| {
+                self.apply(event.map_err(|error| WatchError::of(&error, collection))?, collection)
+            });
             self.sink.flush();
-            applied?;
+            self.sink.hand_on().await;
+            told?;
         }
     }
 
-    fn apply(&mut self, event: WatchEvent<Item>, resource: Served) -> Result<(), WatchError> {
+    fn apply(&mut self, event: WatchEvent<Item>, collection: Collection) -> Result<(), WatchError> {
         self.version = Some(match event {
             WatchEvent::Added(item) | WatchEvent::Modified(item) => {
                 let version = item.version().to_owned();
@@ -278,50 +206,14 @@ impl<S: Sink> Watched<S> {
                 item.version().to_owned()
             }
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
-            WatchEvent::Error(status) => return Err(WatchError::of_status(&status, resource)),
+            WatchEvent::Error(status) => return Err(WatchError::of_status(&status, collection)),
         });
+        self.backoff.reset();
         Ok(())
     }
 }
 
-/// Whether the streams of a cluster are OpenShift's, which imports them itself. Asks until the cluster answers.
-pub async fn is_openshift(client: &Client, preference: Preference) -> bool {
-    let mut backoff = Backoff::default();
-    loop {
-        match discover(client, preference).await {
-            Ok(served) => return served == Served::OpenShift,
-            Err(error) => {
-                let wait = backoff.next(RandomState::new().hash_one(()));
-                let retry_seconds = wait.as_secs_f64();
-                tracing::warn!(%error, retry_seconds, "it cannot be told yet whether this is OpenShift");
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
-}
-
-/// Which resource to read.
-pub(super) async fn discover(client: &Client, preference: Preference) -> Result<Served, WatchError> {
-    let openshift = Served::OpenShift;
-    let is_openshift = match preference {
-        Preference::OpenShift => true,
-        Preference::Pinstream => false,
-        Preference::Auto => match answer(client.list_api_group_resources(&openshift.api_version()), openshift).await {
-            Ok(served) => served.resources.iter().any(|served| served.name == PLURAL),
-            Err(WatchError::NoOpenShift(_)) => false,
-            Err(error) => return Err(error),
-        },
-    };
-    Ok(if is_openshift { openshift } else { Served::Pinstream })
-}
-
-/// Waits for an answer, but not for ever.
-async fn answer<T>(asked: impl Future<Output = kube::Result<T>>, resource: Served) -> Result<T, WatchError> {
-    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
-        Ok(answer) => answer.map_err(|error| WatchError::of(&error, resource)),
-        Err(_) => Err(WatchError::Silent(ANSWER_LIMIT)),
-    }
-}
-
+#[cfg(test)]
+pub(super) mod script;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,94 @@
+//! Why something cannot be read or watched for now, what helps, and whether the watch can go on where it was.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kube::core::Status;
+
+use super::collection::Collection;
+use crate::store::kube::objects::Served;
+
+/// How long an API server may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// Why objects cannot be read or watched for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::store::kube) enum WatchError {
+    #[error("the cluster has no {0}; install the custom resource: pinstream crd | kubectl apply --server-side -f -")]
+    NoCustomResource(String),
+    #[error("the cluster has no {0}, only OpenShift has it; on other clusters use --source pinstream or auto")]
+    NoOpenShift(String),
+    #[error("{message}; {right}")]
+    Forbidden { message: String, right: String },
+    #[error(
+        "the API server does not accept who asks ({0}); check the Pod's ServiceAccount token, or the kubeconfig's user"
+    )]
+    Unauthorized(String),
+    #[error("the API server answers {code}: {message}")]
+    Refused { code: u16, message: String },
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the API server said nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the API server ends each watch at once")]
+    Short,
+    #[error("the API server does not know any more where the watch was; everything is listed again")]
+    Expired,
+}
+
+impl WatchError {
+    pub(super) fn of(error: &kube::Error, collection: Collection) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(status, collection),
+            error => Self::Unreachable(causes(error)),
+        }
+    }
+
+    pub(super) fn of_status(status: &Status, collection: Collection) -> Self {
+        let message = status.message.clone();
+        match (status.code, collection) {
+            (401, _) => Self::Unauthorized(message),
+            (403, _) => Self::Forbidden { message, right: collection.right() },
+            (404, Collection::Streams(Served::OpenShift)) => Self::NoOpenShift(collection.to_string()),
+            (404, Collection::Streams(Served::Pinstream)) => Self::NoCustomResource(collection.to_string()),
+            (410, _) => Self::Expired,
+            (code, _) => Self::Refused { code, message },
+        }
+    }
+
+    /// The watch can go on from where it was once this is over. Otherwise things may have changed unseen.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Silent(_) | Self::Short => true,
+            Self::Refused { code, .. } => *code == 429 || *code >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// What led to an error, each cause said once.
+fn causes(error: &kube::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            let _ = write!(text, "{separator}{said}");
+        }
+        source = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+/// Waits for an answer, but not for ever.
+pub(super) async fn answer<T>(
+    asked: impl Future<Output = kube::Result<T>>,
+    collection: Collection,
+) -> Result<T, WatchError> {
+    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+        Ok(answer) => answer.map_err(|error| WatchError::of(&error, collection)),
+        Err(_) => Err(WatchError::Silent(ANSWER_LIMIT)),
+    }
+}
