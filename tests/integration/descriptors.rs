@@ -5,13 +5,15 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::support::{Server, image, patch_of, pod_review, stream, until};
 
 /// How many descriptors are left when they are made few.
 const FEW: u64 = 8;
 /// Connections that nothing is asked on.
+const THOUSANDS: u16 = 5000;
+/// The same, where few are too many.
 const MANY: u8 = 64;
 
 /// Puts the stream in its place at once.
@@ -28,6 +30,23 @@ async fn the_low_limit_of_a_shell_is_raised() {
     let _idle: Vec<_> = (0..2 * MANY).map(|_| TcpStream::connect(server.webhook).unwrap()).collect();
     until("all of them are connected", async || server.metric("pinstream_connections").await == f64::from(2 * MANY))
         .await;
+}
+
+#[tokio::test]
+async fn thousands_that_say_nothing_are_in_nobodys_way() {
+    // Both sides of each connection are open files, of this process and of the server, which inherits the limit.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let server =
+        Server::start(&["--max-connections", "6000", "--handshake-timeout", "1h"], |folder| write(folder, 'a'));
+    let idle: Vec<_> = (0..THOUSANDS).map(|_| TcpStream::connect(server.webhook).unwrap()).collect();
+    let open = async || server.metric("pinstream_connections").await;
+    until("all of them are connected", async || open().await == f64::from(THOUSANDS)).await;
+    let client = server.client(&[], |client| client);
+    server.ask(&client, &pod_review(&["app:1"])).await;
+    drop((idle, client));
+    until("all of them are gone", async || open().await == 0.0).await;
 }
 
 #[tokio::test]
