@@ -33,10 +33,14 @@ mod latency_bench;
 mod layered;
 mod layout;
 mod local_tests;
+mod monitored;
+mod monitoring_tests;
 mod node;
+mod pictures_bench;
 mod pinning_tests;
 mod pinstream;
 mod process;
+mod prometheus;
 mod proxy;
 mod pull_crash_tests;
 mod pull_lie_tests;
@@ -133,6 +137,7 @@ fn main() -> ExitCode {
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
         local_tests::TESTS,
+        monitoring_tests::TESTS,
         puller_tests::TESTS,
         pull_crash_tests::TESTS,
         pull_lie_tests::TESTS,
@@ -169,10 +174,11 @@ fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shar
 
 /// Runs the benches whose names contain that, each on a control plane of its own.
 fn bench(tools: &Tools, filter: &str) {
-    let benches: [Test; 3] = [
+    let benches: [Test; 4] = [
         ("pod_creation", latency_bench::pod_creation),
         ("import", import_bench::import),
         ("schedule", import_bench::schedule),
+        ("pictures", pictures_bench::pictures),
     ];
     for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {
         bench(&ControlPlane::start(tools).unwrap());

@@ -16,8 +16,11 @@ use prometheus::{ALERTS, Prometheus, content, program};
 use scene::Scene;
 
 /// Panels that a server over a directory has no data for.
-const NEED_A_CLUSTER: [(&str, &str); 1] =
-    [("Failing open, as the API server counts", "the API server counts it, in metrics of its own")];
+const NEED_A_CLUSTER: [(&str, &str); 3] = [
+    ("Failing open, as the API server counts", "the API server counts it, in metrics of its own"),
+    ("Running images with a digest", "there are no Pods"),
+    ("Running images with a digest, by namespace", "there are no Pods"),
+];
 
 /// Beginnings of metrics that others document.
 const FOREIGN: [&str; 2] = ["apiserver_", "process_"];
