@@ -69,7 +69,8 @@ impl Controller {
         let client = cluster::connect(&self.source.access()).await?;
         let place = self.leader.place(&host(), RandomState::new().hash_one(std::process::id()));
         let mut candidate = Candidate::new(client.clone(), place);
-        let remote = registry::Client::new(&self.registry.settings()?, metrics.import.registry_requests.clone())?;
+        let remote =
+            registry::Client::new(&self.registry.settings_in_cluster()?, metrics.import.registry_requests.clone())?;
         let settings = self.import.settings(self.registry_host.registry_host);
         let work = Work::new(client, preference, remote, settings, metrics.import.clone())
             .audited(self.audit.auditing(&metrics.audit));
