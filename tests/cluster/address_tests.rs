@@ -36,6 +36,7 @@ fn a_pod_is_not_made_to_ask_itself(plane: &ControlPlane) {
     let token = pulling::token(&namespace, "puller", Some("app"));
     let url = format!("http://127.0.0.1:{}/v2/{}/app/manifests/{digest}", server.port, namespace.name);
     let answer = Client::builder().no_proxy().build().unwrap().get(url).bearer_auth(token).send().unwrap();
+    assert_eq!(server.metric("pinstream_source_age_seconds"), Some(0.0));
     let (status, body) = (answer.status(), answer.text().unwrap());
     assert!(!status.is_success() && body.contains("is not asked: its address 127.0.0.1"), "{status}: {body}");
 }

@@ -49,6 +49,11 @@ fn the_dashboard_shows_what_runs_and_who_was_not_asked(plane: &ControlPlane) {
         if behind["busy"] > 0.0 && behind["calm"] == 0.0 { Ok(()) } else { Err(format!("{behind:?}")) }
     });
 
+    eventually("whoever reads streams has them", || {
+        let ages = site.prometheus.panel("Source age");
+        if ages.len() == 2 && ages.values().all(|age| *age == 0.0) { Ok(()) } else { Err(format!("{ages:?}")) }
+    });
+
     let Monitored { webhook, prometheus, .. } = site;
     drop(webhook);
     let passed_by = "Failing open, as the API server counts";

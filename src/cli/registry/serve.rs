@@ -132,7 +132,10 @@ impl Serve {
         let reviewer = ClusterReviewer::new(cluster.clone(), preference);
         let catalogue = Arc::clone(&shared.catalogue);
         let routes = shared.pulling.start(upstream, catalogue, Some(reviewer), &shared.metrics, supervisor).await?;
-        supervisor.spawn("streams", endless(Watched::feed(cluster, preference, sender).keep()));
+        supervisor.spawn(
+            "streams",
+            endless(Watched::feed(cluster, preference, sender, shared.metrics.source.clone()).keep()),
+        );
         Ok(routes)
     }
 
