@@ -50,6 +50,7 @@ mod puller_tests;
 mod pulling;
 mod random;
 mod reading_tests;
+mod reference_tests;
 mod registry;
 mod registry_access_tests;
 mod release;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
         reading_tests::TESTS,
+        reference_tests::TESTS,
         streams_tests::TESTS,
         stream_writes_tests::TESTS,
         release_tests::TESTS,
