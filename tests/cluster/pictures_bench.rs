@@ -27,7 +27,7 @@ const LENGTH: u64 = 600;
 const OUTAGE: (u64, u64) = (240, 300);
 /// When the webhook does not answer.
 const HALT: (u64, u64) = (400, 425);
-/// When somebody begins to send reviews that are none.
+/// When somebody begins to send reviews that cannot be read.
 const NOISE: u64 = 450;
 /// Namespaces, their level at first, and when they go on to the next.
 const TEAMS: [(&str, &str, u64); 8] = [
@@ -40,10 +40,13 @@ const TEAMS: [(&str, &str, u64); 8] = [
     ("lab", "audit", LENGTH),
     ("legacy", "audit", LENGTH),
 ];
+/// A review with a uid, which has to be answered, and nothing else as it should be.
+const NO_REVIEW: &str =
+    r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "1", "kind": "Pod"}}"#;
 /// Pods of each team.
 const PODS: usize = 12;
 /// How often a team has a new image, in seconds.
-const RELEASES: u64 = 160;
+const RELEASES: u64 = 80;
 /// Layers that are pulled, more than there is room for.
 const LAYERS: usize = 12;
 const LAYER: usize = 3 << 20;
@@ -58,13 +61,18 @@ struct Script<'s> {
     tokens: [Option<String>; 3],
     client: Client,
     random: Random,
+    is_registry_down: bool,
+    is_webhook_halted: bool,
 }
 
 struct Team {
     namespace: Namespace,
     /// Its Pods, the oldest first.
     pods: Vec<String>,
-    releases: usize,
+    /// How many Pods it has made.
+    made: usize,
+    releases: u64,
+    is_raised: bool,
 }
 
 /// Plays the script, and has the pictures drawn. Needs Prometheus, and Python with matplotlib and Pillow.
@@ -78,7 +86,7 @@ pub fn pictures(plane: &ControlPlane) {
     let site = Monitored::start(plane, &program, "2s", &[("pinstream-registry", puller.admin_port)]);
     let mut script = Script::new(&site, &store, &puller);
     let began = Instant::now();
-    for second in 0..LENGTH {
+    while let second @ 0..LENGTH = began.elapsed().as_secs() {
         script.accidents(second);
         script.work(second);
         script.pull(second);
@@ -104,24 +112,26 @@ impl<'s> Script<'s> {
         let content = content.map(|path| format!("{}/store/{path}", store.name)).collect();
         let tokens = [Some(token(store, "puller", Some("store"))), Some(token(store, "stranger", None)), None];
         let client = Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap();
-        Self { site, teams, puller, content, tokens, client, random }
+        let (is_registry_down, is_webhook_halted) = (false, false);
+        Self { site, teams, puller, content, tokens, client, random, is_registry_down, is_webhook_halted }
     }
 
     /// What happens to the processes.
     fn accidents(&mut self, second: u64) {
-        let signal = |signal| kill_process(self.site.webhook.id(), signal).unwrap();
-        match second {
-            _ if second == OUTAGE.0 => self.site.registry.stop(),
-            _ if second == OUTAGE.1 => self.site.registry.start_again(),
-            _ if second == HALT.0 => signal(Signal::STOP),
-            _ if second == HALT.1 => signal(Signal::CONT),
-            _ => {}
+        let (down, halted) = (is_between(OUTAGE, second), is_between(HALT, second));
+        if down != self.is_registry_down {
+            if down { self.site.registry.stop() } else { self.site.registry.start_again() }
         }
+        if halted != self.is_webhook_halted {
+            let signal = if halted { Signal::STOP } else { Signal::CONT };
+            kill_process(self.site.webhook.id(), signal).unwrap();
+        }
+        (self.is_registry_down, self.is_webhook_halted) = (down, halted);
         if second > NOISE && self.random.below(4) == 0 {
             let url = format!("https://localhost:{}/mutate", self.site.webhook.port);
-            self.client.post(url).header("content-type", "application/json").body("{}").send().unwrap();
+            self.client.post(url).header("content-type", "application/json").body(NO_REVIEW).send().unwrap();
         }
-        if self.random.below(12) == 0 && !is_between(HALT, second) {
+        if self.random.below(12) == 0 && !self.is_webhook_halted {
             // Plain HTTP is no handshake.
             let _ = self.client.get(format!("http://localhost:{}/", self.site.webhook.port)).send();
         }
@@ -129,21 +139,21 @@ impl<'s> Script<'s> {
 
     /// What the teams do: one replaces a Pod, all try things out.
     fn work(&mut self, second: u64) {
-        let is_up = !is_between(OUTAGE, second);
         for (number, (team, (_, level, raised))) in self.teams.iter_mut().zip(TEAMS).enumerate() {
-            if second == raised {
-                team.raise(self.site, level);
-            }
-            if is_up && (second + 20 * number as u64) % RELEASES == RELEASES - 1 {
+            // By turns.
+            let due = 1 + (second + 10 * number as u64) / RELEASES;
+            if !self.is_registry_down && team.releases < due {
                 team.release(self.site);
+            }
+            if !self.is_registry_down && !team.is_raised && second >= raised {
+                team.raise(self.site, level);
             }
         }
         let number = usize::try_from(second).unwrap() % TEAMS.len();
         let image = self.image(number, second);
-        self.teams[number].replace_pod(second, &image);
+        self.teams[number].replace_pod(&image);
         // Every three minutes there is a wave.
-        let wave =
-            if is_between(HALT, second) { 0 } else { 2 + 10_u64.saturating_sub((second % 180).abs_diff(90) / 4) };
+        let wave = if self.is_webhook_halted { 0 } else { 2 + 10_u64.saturating_sub((second % 180).abs_diff(90) / 4) };
         for _ in 0..wave {
             let number = usize::try_from(self.random.below(TEAMS.len() as u64)).unwrap();
             let image = self.image(number, second);
@@ -188,7 +198,7 @@ impl Team {
     /// A namespace with three streams, of which it uses one, and with Pods that are pinned nowhere.
     fn new(site: &Monitored, name: &str, level: &str) -> Self {
         let namespace = site.namespace(name, "audit");
-        let mut team = Self { namespace, pods: Vec::new(), releases: 0 };
+        let mut team = Self { namespace, pods: Vec::new(), made: 0, releases: 0, is_raised: false };
         team.release(site);
         let tag = |name: &str, image: &str| {
             let mut tag = site.registry.spec_tag(name, image);
@@ -200,8 +210,8 @@ impl Team {
         for unused in ["spare", "former"] {
             Stream::apply(&team.namespace, &manifest(unused, &[]));
         }
-        for number in 0..PODS {
-            team.add_pod(&format!("first-{number}"), &format!("registry.example/{name}:latest"));
+        for _ in 0..PODS {
+            team.add_pod(&format!("registry.example/{name}:latest"));
         }
         team.label(level);
         team
@@ -214,7 +224,8 @@ impl Team {
     }
 
     /// Goes on to the next level; by then the image that was missing is there too.
-    fn raise(&self, site: &Monitored, level: &str) {
+    fn raise(&mut self, site: &Monitored, level: &str) {
+        self.is_raised = true;
         self.label(if level == "audit" { "warn" } else { "enforce" });
         site.registry.push(&self.namespace.name, "next", &Content::image("next"));
     }
@@ -226,17 +237,20 @@ impl Team {
         site.registry.push(&self.namespace.name, "1", &content);
     }
 
-    fn add_pod(&mut self, name: &str, image: &str) -> bool {
-        let answer = self.namespace.post(&pods_path(&self.namespace), &pod(name, image));
-        if answer.status == 201 {
-            self.pods.push(name.to_owned());
+    /// Makes a Pod, unless it is refused.
+    fn add_pod(&mut self, image: &str) -> bool {
+        self.made += 1;
+        let name = format!("pod-{}", self.made);
+        let is_made = self.namespace.post(&pods_path(&self.namespace), &pod(&name, image)).status == 201;
+        if is_made {
+            self.pods.push(name);
         }
-        answer.status == 201
+        is_made
     }
 
     /// Puts a new Pod in the place of its oldest, unless it is refused.
-    fn replace_pod(&mut self, second: u64, image: &str) {
-        if self.add_pod(&format!("pod-{second}"), image) {
+    fn replace_pod(&mut self, image: &str) {
+        if self.add_pod(image) {
             let path = format!("{}/{}?gracePeriodSeconds=0", pods_path(&self.namespace), self.pods.remove(0));
             self.namespace.ask(&Method::DELETE, &path, None).unwrap().ok();
         }
