@@ -34,9 +34,14 @@ impl Bait {
 
 /// A registry at an address that may be asked, which answers everything with that status and header.
 async fn registry(status: StatusCode, header: HeaderName, value: String) -> SocketAddr {
+    answering(status, header, value, "").await
+}
+
+/// The same, with a body.
+async fn answering(status: StatusCode, header: HeaderName, value: String, body: &'static str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = axum::Router::new().fallback(async move || (status, [(header, value)]));
+    let router = axum::Router::new().fallback(async move || (status, [(header, value)], body));
     tokio::runtime::Handle::current().spawn(async move { axum::serve(listener, router).await });
     address
 }
@@ -117,6 +122,23 @@ async fn name_is_judged_by_the_address_that_it_has() {
     assert!(message.contains(&format!("leads to {inside}, which is not asked")), "{message}");
     refused(&BLOCKED, &format!("{}/a/b:1", wanting_a_token_of(&format!("http://{inside}/")).await)).await;
     assert!(bait.is_untouched());
+}
+
+#[tokio::test]
+async fn answer_of_what_is_no_registry_is_not_read_out() {
+    for (status, body) in [
+        (StatusCode::OK, "password=hunter2"),
+        (StatusCode::OK, "\"hunter2\""),
+        (StatusCode::OK, r#"{"mediaType": {"hunter2": 1}}"#),
+        (StatusCode::OK, r#"{"schemaVersion": "hunter2", "layers": "hunter2", "config": "hunter2"}"#),
+        (StatusCode::INTERNAL_SERVER_ERROR, "password=hunter2"),
+        (StatusCode::NOT_FOUND, r#"{"password": "hunter2"}"#),
+        (StatusCode::UNAUTHORIZED, r#"{"password": "hunter2"}"#),
+    ] {
+        let inside = answering(status, HeaderName::from_static("x-password"), "hunter2".to_owned(), body).await;
+        let (_, message) = told(&[], &format!("{inside}/a/b:1")).await;
+        assert!(!message.contains("hunter2"), "{body}: {message}");
+    }
 }
 
 #[tokio::test]
