@@ -177,7 +177,7 @@ impl<'s> Script<'s> {
 
     /// Clients of the registry of the streams.
     fn pull(&mut self, second: u64) {
-        for _ in 0..1 + second % 180 / 60 {
+        for _ in 0..=second % 180 / 60 {
             let who = [0, 0, 0, 0, 0, 0, 1, 2][usize::try_from(self.random.below(8)).unwrap()];
             let path = &self.content[usize::try_from(self.random.below(self.content.len() as u64)).unwrap()];
             let mut request = self.client.get(format!("http://127.0.0.1:{}/v2/{path}", self.puller.port));
