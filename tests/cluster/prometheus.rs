@@ -87,11 +87,12 @@ impl Prometheus {
             .collect()
     }
 
-    /// What a panel of the dashboard shows now, by legend.
+    /// What a panel of the dashboard that shows how something goes on shows now, by legend.
     pub fn panel(&self, title: &str) -> BTreeMap<String, f64> {
         let dashboard = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(DASHBOARD)).unwrap();
         let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
-        let panel = dashboard["panels"].as_array().unwrap().iter().find(|panel| panel["title"] == title).unwrap();
+        let mut panels = dashboard["panels"].as_array().unwrap().iter();
+        let panel = panels.find(|panel| panel["title"] == title && panel["type"] == "timeseries").unwrap();
         let targets = panel["targets"].as_array().unwrap().iter().flat_map(|target| {
             let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
             let query = query.replace("$namespace", NAMESPACE).replace("$job", ".*");
