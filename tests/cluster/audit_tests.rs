@@ -59,7 +59,7 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
     assert_ne!(moved, counted);
     assert_eq!(told(&plane), moved);
     eventually("metrics follow", || measured(&controller.admin("/metrics").1, &moved));
-    let line = format!("pinstream_audit_behind_steps{{namespace=\"{}\"}}", name(MOVED));
+    let line = format!("pinstream_audit_behind_steps{{pod_namespace=\"{}\"}}", name(MOVED));
     assert_eq!(controller.metric(&line), Some(2.0));
 
     plane
@@ -170,7 +170,7 @@ fn told(plane: &ControlPlane) -> Counts {
 fn measured(metrics: &str, expected: &Counts) -> Result<(), String> {
     let mut found = Counts::new();
     for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix("pinstream_audit_containers{namespace=\"") else { continue };
+        let Some(rest) = line.strip_prefix("pinstream_audit_containers{pod_namespace=\"") else { continue };
         let (namespace, rest) = rest.split_once("\",state=\"").unwrap();
         let (state, count) = rest.split_once("\"} ").unwrap();
         found.insert((namespace.to_owned(), state.to_owned()), count.parse().unwrap());

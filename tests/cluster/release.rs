@@ -76,7 +76,7 @@ impl<'plane> Release<'plane> {
             "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}},
                 "imageStreams": {"namespaceSelector": {"matchLabels": {LABEL: name}}}},
             // It would import the streams of every test.
-            "controller": {"enabled": false},
+            "controller": {"enabled": false, "registries": {"allowAddresses": ["127.0.0.0/8"]}},
         });
         if reach == Reach::Url {
             all["webhook"]["url"] = format!("https://localhost:{}", service.port).into();

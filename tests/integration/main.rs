@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 #![expect(clippy::float_cmp, reason = "metrics are counts, which doubles hold exactly")]
 
+mod addresses;
 mod audit;
 mod certificates;
 mod chart;
