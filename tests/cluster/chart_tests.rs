@@ -149,7 +149,8 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         namespace.helm(&["uninstall", "pinstream"]).ok();
         let selector = "--selector=app.kubernetes.io/instance=pinstream";
         let kinds = "all,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
-                     poddisruptionbudgets,mutatingwebhookconfigurations,validatingwebhookconfigurations,crd";
+                     poddisruptionbudgets,mutatingwebhookconfigurations,validatingwebhookconfigurations,\
+                     validatingadmissionpolicies,validatingadmissionpolicybindings,crd";
         let left = namespace.kubectl(&["get", kinds, selector, "--output=name"]).ok();
         let kept = ["images", "imagestreams"]
             .map(|plural| format!("customresourcedefinition.apiextensions.k8s.io/{plural}.pinstream.dev"));
@@ -222,6 +223,7 @@ fn the_stream_of_the_notes_can_be_made(plane: &ControlPlane) {
         ("webhook.failurePolicy=Fail", "objects with a short image name are refused"),
         ("policy.level=warn", "Images that are not pinned by digest are warned of."),
         ("policy.failurePolicy=Fail", "refused if one of their images is not pinned"),
+        ("policy.validatingAdmissionPolicy.enabled=true", "the API server refuses those that are not pinned by itself"),
         ("certificates.mode=cert-manager", "Secret pinstream-cert-manager-tls has its certificate"),
         (
             "registry.enabled=true,registry.host=images.example,registry.certificate.secretName=tls",

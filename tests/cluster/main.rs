@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
 mod address_tests;
+mod admission_policy_random_tests;
+mod admission_policy_tests;
 mod audit_tests;
 mod availability_tests;
 mod bucket_tests;
@@ -30,6 +32,7 @@ mod import_registry_tests;
 mod import_release_tests;
 mod import_tests;
 mod importing;
+mod judges;
 mod latency_bench;
 mod layered;
 mod layout;
@@ -132,6 +135,8 @@ fn main() -> ExitCode {
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        admission_policy_random_tests::TESTS,
+        admission_policy_tests::TESTS,
         policy_condition_tests::TESTS,
         policy_tests::TESTS,
         reading_tests::TESTS,

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::chart::define_foreign;
 use crate::control_plane::{ControlPlane, Namespace};
-use crate::sending::{Configuration, KINDS, Reaction, object, pod_spec, post, reaction, register, with_name};
+use crate::sending::{
+    Configuration, KINDS, Reaction, pod_spec, post, reaction, register, valid, with_digest, with_name,
+};
 use crate::waiting::eventually;
 
 crate::tests![
@@ -22,11 +24,6 @@ const FULL: &str = "quay.io/keycloak/keycloak:20.0";
 const WORKLOAD: &str = "workload.policy.pinstream.dev";
 const POD: &str = "pod.policy.pinstream.dev";
 
-/// An image with a digest of that algorithm, of so many digits.
-fn with_digest(algorithm: &str, digits: usize) -> String {
-    format!("quay.io/keycloak/keycloak:20.0@{algorithm}:{}", "0a".repeat(digits.div_ceil(2)).split_at(digits).0)
-}
-
 /// Tries to create an object, and says by which webhook it is sent, if by one. It has to be valid.
 fn sent(namespace: &Namespace, kind: &str, object: Value) -> Option<String> {
     let answer = post(namespace, kind, object);
@@ -37,13 +34,6 @@ fn sent(namespace: &Namespace, kind: &str, object: Value) -> Option<String> {
             None
         }
     }
-}
-
-/// An object of that kind with this pod spec.
-fn valid(kind: &str, spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    spec["restartPolicy"] = json!(if matches!(kind, "Job" | "CronJob") { "Never" } else { "Always" });
-    object(kind, &json!({}), &spec)
 }
 
 fn what_is_not_pinned_is_sent_and_nothing_else(plane: &ControlPlane) {

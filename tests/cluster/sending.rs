@@ -70,24 +70,38 @@ pub fn create(namespace: &Namespace, kind: &str, object: Value) -> Reaction {
 
 /// What the API server answers to that.
 pub fn post(namespace: &Namespace, kind: &str, object: Value) -> Answer {
-    let (group, plural) = match kind {
-        "Pod" => ("/api/v1", "pods"),
-        "PodTemplate" => ("/api/v1", "podtemplates"),
-        "ReplicationController" => ("/api/v1", "replicationcontrollers"),
-        "Deployment" => ("/apis/apps/v1", "deployments"),
-        "ReplicaSet" => ("/apis/apps/v1", "replicasets"),
-        "StatefulSet" => ("/apis/apps/v1", "statefulsets"),
-        "DaemonSet" => ("/apis/apps/v1", "daemonsets"),
-        "Job" => ("/apis/batch/v1", "jobs"),
-        "CronJob" => ("/apis/batch/v1", "cronjobs"),
-        other => panic!("{other} has no path here"),
-    };
-    let mut object = object;
-    let version = group.rsplit_once("api/").or_else(|| group.rsplit_once("apis/")).unwrap().1;
-    object["apiVersion"] = json!(version);
+    namespace.post(&format!("{}?dryRun=All", path(namespace, kind)), &of_kind(kind, object))
+}
+
+/// Where the objects of a kind are in a namespace.
+pub fn path(namespace: &Namespace, kind: &str) -> String {
+    let (version, plural) = version_and_plural(kind);
+    let root = if version.contains('/') { "apis" } else { "api" };
+    format!("/{root}/{version}/namespaces/{}/{plural}", namespace.name)
+}
+
+/// The object as one of that kind.
+pub fn of_kind(kind: &str, mut object: Value) -> Value {
+    object["apiVersion"] = json!(version_and_plural(kind).0);
     object["kind"] = json!(kind);
-    let path = format!("{group}/namespaces/{}/{plural}?dryRun=All", namespace.name);
-    namespace.post(&path, &object)
+    object
+}
+
+fn version_and_plural(kind: &str) -> (&'static str, &'static str) {
+    match kind {
+        "Pod" => ("v1", "pods"),
+        "PodTemplate" => ("v1", "podtemplates"),
+        "ReplicationController" => ("v1", "replicationcontrollers"),
+        "Deployment" => ("apps/v1", "deployments"),
+        "ReplicaSet" => ("apps/v1", "replicasets"),
+        "StatefulSet" => ("apps/v1", "statefulsets"),
+        "DaemonSet" => ("apps/v1", "daemonsets"),
+        "Job" => ("batch/v1", "jobs"),
+        "CronJob" => ("batch/v1", "cronjobs"),
+        "Certificate" => ("cert-manager.io/v1", "certificates"),
+        "Issuer" => ("cert-manager.io/v1", "issuers"),
+        other => panic!("{other} has no path here"),
+    }
 }
 
 /// What the API server did before it answered that.
@@ -117,6 +131,18 @@ pub fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
     json!({"metadata": {"name": "a"}, "spec": below})
 }
 
+/// An object of that kind with this pod spec, valid for it.
+pub fn valid(kind: &str, spec: &Value) -> Value {
+    valid_with(kind, &json!({}), spec)
+}
+
+/// Like [`valid`], with this metadata of its pod template.
+pub fn valid_with(kind: &str, metadata: &Value, spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    spec["restartPolicy"] = json!(if matches!(kind, "Job" | "CronJob") { "Never" } else { "Always" });
+    object(kind, metadata, &spec)
+}
+
 /// Metadata with a name.
 pub fn with_name(metadata: &Value) -> Value {
     let mut metadata = metadata.clone();
@@ -128,4 +154,9 @@ pub fn with_name(metadata: &Value) -> Value {
 pub fn pod_spec(images: &[&str]) -> Value {
     let container = |(index, image): (usize, &&str)| json!({"name": format!("c{index}"), "image": image});
     json!({"restartPolicy": "Never", "containers": images.iter().enumerate().map(container).collect::<Vec<_>>()})
+}
+
+/// An image with a digest of that algorithm, of so many digits.
+pub fn with_digest(algorithm: &str, digits: usize) -> String {
+    format!("quay.io/keycloak/keycloak:20.0@{algorithm}:{}", "0a".repeat(digits.div_ceil(2)).split_at(digits).0)
 }
