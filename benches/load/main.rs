@@ -136,7 +136,8 @@ impl Site {
         for delay in DELAYS {
             let socket = if delay.is_zero() { self.registry.socket } else { late(self.registry.socket, delay)? };
             let digester = Server::digester(&self.folder, program)?;
-            let pinned = format!("{socket}/app@{}", self.digest);
+            // It keeps the tag.
+            let pinned = format!("{socket}/app:1@{}", self.digest);
             let payloads = Payload::all(&Images { written: format!("{socket}/app:1"), pinned: pinned.clone() });
             let client = self.client(Via::Http2)?;
             for (ours, theirs) in self.payloads.iter().zip(&payloads) {
