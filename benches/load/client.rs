@@ -105,6 +105,8 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // All servers have one name, and no ticket of another.
+        config.resumption = rustls::client::Resumption::disabled();
         if via == Via::Http2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
