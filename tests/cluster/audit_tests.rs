@@ -20,8 +20,19 @@ const MOVED: usize = 11;
 /// Namespaces that have metrics of their own; the rest counts together.
 const NAMED: usize = 30;
 
-/// Containers by namespace and state.
+/// Something counted by namespace and state.
 type Counts = BTreeMap<(String, String), u64>;
+
+/// What is independently counted.
+#[derive(Debug, PartialEq)]
+struct Counted {
+    containers: Counts,
+    /// By the worst state of their containers.
+    pods: Counts,
+}
+
+/// From best to worst.
+const STATES: [&str; 5] = ["current", "behind", "unknown", "mutable", "unresolved"];
 
 fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
     let plane = plane.another();
@@ -47,17 +58,17 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
 
     let controller = controller(&plane, &[&format!("--audit-namespaces={NAMED}")]);
     let counted = count(&plane);
-    for state in ["current", "behind", "unknown", "mutable", "unresolved"] {
-        assert!(counted.keys().any(|(_, counted)| counted == state), "no container is {state}");
+    for state in STATES {
+        assert!(counted.containers.keys().any(|(_, counted)| counted == state), "no container is {state}");
     }
-    assert_eq!(told(&plane), counted);
+    assert_eq!(told(&plane), counted.containers);
     eventually("metrics agree", || measured(&controller.admin("/metrics").1, &counted));
     assert_eq!(controller.metric("pinstream_audit_synced"), Some(1.0));
 
     write_history(&plane, MOVED, &[3, 2, 1]);
     let moved = count(&plane);
     assert_ne!(moved, counted);
-    assert_eq!(told(&plane), moved);
+    assert_eq!(told(&plane), moved.containers);
     eventually("metrics follow", || measured(&controller.admin("/metrics").1, &moved));
     let line = format!("pinstream_audit_behind_steps{{namespace=\"{}\"}}", name(MOVED));
     assert_eq!(controller.metric(&line), Some(2.0));
@@ -68,7 +79,7 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
         .ok();
     let fewer = eventually("the Pods are gone", || {
         let fewer = count(&plane);
-        (!fewer.keys().any(|(namespace, _)| *namespace == name(MOVED))).then_some(fewer)
+        (!fewer.pods.keys().any(|(namespace, _)| *namespace == name(MOVED))).then_some(fewer)
     });
     eventually("metrics forget", || measured(&controller.admin("/metrics").1, &fewer));
 }
@@ -117,7 +128,7 @@ fn pods(number: usize) -> Vec<Value> {
 }
 
 /// The independent count.
-fn count(plane: &ControlPlane) -> Counts {
+fn count(plane: &ControlPlane) -> Counted {
     let (pods, streams) =
         (plane.admin().get(&["pods", "-A"]), plane.admin().get(&["imagestreams.pinstream.dev", "-A"]));
     let mut histories: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -126,10 +137,10 @@ fn count(plane: &ControlPlane) -> Counts {
         let images = items.iter().map(|item| item["image"].as_str().unwrap()).collect();
         histories.insert(stream["metadata"]["namespace"].as_str().unwrap(), images);
     }
-    let mut counts = Counts::new();
+    let mut counted = Counted { containers: Counts::new(), pods: Counts::new() };
     for pod in pods["items"].as_array().unwrap() {
         let namespace = pod["metadata"]["namespace"].as_str().unwrap();
-        let spec = &pod["spec"];
+        let (spec, mut worst) = (&pod["spec"], "current");
         for container in ["initContainers", "containers"].iter().flat_map(|list| spec[list].as_array().unwrap()) {
             let image = container["image"].as_str().unwrap();
             let state = match image.split_once('@') {
@@ -141,10 +152,13 @@ fn count(plane: &ControlPlane) -> Counts {
                 None if image.contains('/') => "mutable",
                 None => "unresolved",
             };
-            *counts.entry((namespace.to_owned(), state.to_owned())).or_default() += 1;
+            let rank = |state| STATES.iter().position(|known| *known == state);
+            worst = if rank(state) > rank(worst) { state } else { worst };
+            *counted.containers.entry((namespace.to_owned(), state.to_owned())).or_default() += 1;
         }
+        *counted.pods.entry((namespace.to_owned(), worst.to_owned())).or_default() += 1;
     }
-    counts
+    counted
 }
 
 /// What `pinstream audit -A` says.
@@ -166,12 +180,18 @@ fn told(plane: &ControlPlane) -> Counts {
     counts
 }
 
-/// Whether the metrics say the same: of the namespaces that are named, and of the rest together.
-fn measured(metrics: &str, expected: &Counts) -> Result<(), String> {
+/// Whether the metrics say the same.
+fn measured(metrics: &str, expected: &Counted) -> Result<(), String> {
+    agrees("pinstream_audit_containers", metrics, &expected.containers)?;
+    agrees("pinstream_audit_pods", metrics, &expected.pods)
+}
+
+/// Whether a metric says the same: of the namespaces that are named, and of the rest together.
+fn agrees(metric: &str, metrics: &str, expected: &Counts) -> Result<(), String> {
     let mut found = Counts::new();
     for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix("pinstream_audit_containers{namespace=\"") else { continue };
-        let (namespace, rest) = rest.split_once("\",state=\"").unwrap();
+        let series = line.strip_prefix(metric).and_then(|rest| rest.strip_prefix("{namespace=\""));
+        let Some((namespace, rest)) = series.and_then(|rest| rest.split_once("\",state=\"")) else { continue };
         let (state, count) = rest.split_once("\"} ").unwrap();
         found.insert((namespace.to_owned(), state.to_owned()), count.parse().unwrap());
     }
@@ -182,5 +202,5 @@ fn measured(metrics: &str, expected: &Counts) -> Result<(), String> {
         *wanted.entry((label.to_owned(), state.clone())).or_default() += count;
     }
     found.retain(|_, count| *count > 0);
-    if found == wanted { Ok(()) } else { Err(format!("{found:?} and not {wanted:?}")) }
+    if found == wanted { Ok(()) } else { Err(format!("{metric}: {found:?} and not {wanted:?}")) }
 }
