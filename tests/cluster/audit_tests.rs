@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use assert_cmd::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::audit_command_tests::audit;
 use crate::control_plane::ControlPlane;
 use crate::importing::controller;
 use crate::release::install_custom_resource;
 use crate::waiting::eventually;
 
-crate::tests![an_audit_agrees_with_an_independent_count];
+crate::tests![an_audit_agrees_with_an_independent_count, a_controller_that_does_not_audit_leaves_pods_alone,];
 
 const NAMESPACES: usize = 40;
 /// The namespace whose tag moves, which has many Pods.
@@ -82,6 +82,19 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
         (!fewer.pods.keys().any(|(namespace, _)| *namespace == name(MOVED))).then_some(fewer)
     });
     eventually("metrics forget", || measured(&controller.admin("/metrics").1, &fewer));
+}
+
+fn a_controller_that_does_not_audit_leaves_pods_alone(plane: &ControlPlane) {
+    let plane = plane.another();
+    install_custom_resource(&plane);
+    let controller = controller(&plane, &["--no-audit", "--lease=default/unaudited"]);
+    eventually("it leads and reads the streams", || {
+        let log = controller.log();
+        if log.contains("image streams listed") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(controller.metric("pinstream_leader"), Some(1.0));
+    assert_eq!(controller.metric("pinstream_audit_synced"), Some(0.0));
+    assert!(!controller.log().contains("Pods"), "{}", controller.log());
 }
 
 fn name(number: usize) -> String {
@@ -163,14 +176,9 @@ fn count(plane: &ControlPlane) -> Counted {
 
 /// What `pinstream audit -A` says.
 fn told(plane: &ControlPlane) -> Counts {
-    let output = Command::new(env!("CARGO_BIN_EXE_pinstream"))
-        .args(["audit", "-A", "-o", "json", "--fail-on", "unresolved"])
-        .env_clear()
-        .env("KUBECONFIG", plane.admin().kubeconfig())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (code, stdout, stderr) = audit(plane.admin(), &["-A", "-o", "json", "--fail-on", "unresolved"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
     let mut counts = Counts::new();
     for (namespace, sums) in report["namespaces"].as_object().unwrap() {
         for (state, count) in sums["containers"].as_object().unwrap() {

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+mod audit_command_tests;
 mod audit_tests;
 mod availability_tests;
 mod bucket_tests;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         pull_lie_tests::TESTS,
         pull_load_tests::TESTS,
         tutorial_tests::TESTS,
+        audit_command_tests::TESTS,
         audit_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
