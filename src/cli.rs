@@ -93,6 +93,9 @@ impl Cli {
             _ => false,
         };
         crate::logging::start(&self.logging, if is_server { "info" } else { "warn" })?;
+        if is_server {
+            crate::server::descriptors::raise_limit();
+        }
         match self.command {
             Command::Serve(serve) => serve.run(self.logging.log_format == LogFormat::Text),
             Command::Webhook(webhook) => webhook.run(),

@@ -16,7 +16,7 @@ pub use audit::AuditArgs;
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
-pub use policy::{PolicyArgs, RefusalArgs};
+pub use policy::{ClusterPolicyArgs, PolicyArgs};
 pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
 pub use storage::{KeepArgs, StorageArgs};

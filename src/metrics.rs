@@ -5,19 +5,19 @@
 mod audit;
 mod policy;
 mod pull;
+mod source;
 mod storage;
 mod upstream;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::core::{Collector, Desc};
+use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -26,6 +26,7 @@ use prometheus::{
 pub use audit::AuditMetrics;
 pub use policy::PolicyMetrics;
 pub use pull::PullMetrics;
+pub use source::SourceMetrics;
 pub use storage::StorageMetrics;
 pub use upstream::UpstreamMetrics;
 
@@ -58,14 +59,8 @@ pub struct Metrics {
     pub streams: IntGauge,
     /// Tags of these streams.
     pub tags: IntGauge,
-    /// 1 while the source of the streams can be read.
-    pub source_synced: IntGauge,
-    /// When the streams last changed, in seconds since 1970.
-    pub source_last_change: Gauge,
-    /// How old what is known of the source is.
-    pub source_age: Age,
-    /// Files or objects of the source that something is wrong with.
-    pub source_problems: IntGauge,
+    /// Whether the streams can be read.
+    pub source: SourceMetrics,
     /// The importer's own.
     pub import: ImportMetrics,
     /// How far what runs is from its streams.
@@ -177,41 +172,6 @@ pub struct ServerMetrics {
     pub certificate_reloads: IntCounterVec,
 }
 
-/// For how long something has not been known to be current; 0 while it is. Starts out lost, from the beginning.
-#[derive(Clone, Debug)]
-pub struct Age {
-    gauge: Gauge,
-    lost_since: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Age {
-    fn new(gauge: Gauge) -> Self {
-        Self { gauge, lost_since: Arc::new(Mutex::new(Some(Instant::now()))) }
-    }
-
-    /// It is current now, and stays so until it is lost.
-    pub fn is_current(&self) {
-        *self.lost_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// It was current last at `since`. What was lost before stays lost since then.
-    pub fn is_lost(&self, since: Instant) {
-        self.lost_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(since);
-    }
-}
-
-impl Collector for Age {
-    fn desc(&self) -> Vec<&Desc> {
-        self.gauge.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let lost_since = *self.lost_since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.gauge.set(lost_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
-        self.gauge.collect()
-    }
-}
-
 impl Metrics {
     /// Registers everything.
     ///
@@ -251,22 +211,7 @@ impl Metrics {
             policy: PolicyMetrics::new(all)?,
             streams: integer("pinstream_index_streams", "Image streams that can be resolved.")?,
             tags: integer("pinstream_index_tags", "Tags of the image streams that can be resolved.")?,
-            source_synced: integer("pinstream_source_synced", "1 while the source of the streams can be read.")?,
-            source_last_change: gauge(
-                "pinstream_source_last_change_timestamp_seconds",
-                "When the streams last changed, in seconds since 1970.",
-            )?,
-            source_age: added(
-                all,
-                Age::new(Gauge::new(
-                    "pinstream_source_age_seconds",
-                    "0 while the source of the streams can be read, else for how long it could not be.",
-                )?),
-            )?,
-            source_problems: integer(
-                "pinstream_source_problems",
-                "Files, directories or objects of the source that something is wrong with.",
-            )?,
+            source: SourceMetrics::new(all)?,
             import: ImportMetrics::new(all)?,
             audit: AuditMetrics::new(all)?,
             storage: StorageMetrics::new(all)?,

@@ -5,6 +5,7 @@
 //! brought is ever used for another. Must not know what a stream is made of.
 
 mod address;
+mod addresses;
 mod answer;
 mod challenge;
 mod client;
@@ -25,6 +26,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use address::{Address, Registries};
+pub use addresses::Addresses;
 pub use client::Client;
 pub use connection::SetupError;
 pub use docker::{DockerConfig, DockerConfigError};
@@ -40,6 +42,8 @@ pub struct Settings {
     pub extra_cas: Vec<(Option<String>, Vec<u8>)>,
     /// Which registries may be asked.
     pub registries: Registries,
+    /// At which addresses.
+    pub addresses: Addresses,
     /// Requests to one registry at a time; 0 means no limit.
     pub concurrency: usize,
     /// Requests to one registry in a second; 0 means no limit.
@@ -63,6 +67,7 @@ impl Default for Settings {
         Self {
             extra_cas: Vec::new(),
             registries: Registries::default(),
+            addresses: Addresses::default(),
             concurrency: 8,
             rate: 20.0,
             connect_timeout: Duration::from_secs(10),

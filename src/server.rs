@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod certificate;
 mod connection;
+pub mod descriptors;
 pub mod development;
 pub mod health;
 mod issue;

@@ -1,6 +1,8 @@
 //! What an image stream is and what its tags mean. Pure: no clock, no I/O, no cluster.
 
 pub mod history;
+#[cfg(test)]
+mod model;
 pub mod outcome;
 pub mod places;
 pub mod plan;

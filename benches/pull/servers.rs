@@ -1,11 +1,11 @@
-//! The servers that are compared, each a process of its own that ends with this: a real registry, nginx, and the registry
-//! of Pinstream.
+//! The servers that are compared, each a process of its own that ends with this: nginx and the registry of Pinstream; the
+//! image that is pulled, and a slow way to where it comes from.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,12 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::client::Address;
+use crate::registry::{MANIFEST_TYPE, Registry, Running, answers, free};
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-/// A client of a registry that gives this many bytes a second at most.
-const RATE: &str = "100m";
-
-/// A running program. Dropping it asks it to end, and waits.
-pub struct Running(Child);
+/// Bytes that a slow way lets through a second, for each connection.
+const RATE: f64 = 100e6;
+/// How much of them at once.
+const GULP: usize = 64 << 10;
 
 impl Running {
     /// What its status says in kB, as `VmHWM`.
@@ -31,12 +30,10 @@ impl Running {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).ok_or("no such line")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
+    /// Ends it at once, without a word.
+    pub fn kill(&self) -> Result<(), Error> {
+        Ok(rustix::process::kill_process(Pid::from_child(&self.0), Signal::KILL)?)
     }
 }
 
@@ -47,81 +44,75 @@ pub struct Image {
 }
 
 impl Image {
+    /// Pushes one of layers of random bytes.
+    pub fn push(registry: &Registry, layers: usize, size: usize) -> Result<Self, Error> {
+        let (mut blobs, mut parts) = (Vec::new(), Vec::new());
+        for content in std::iter::once(Ok(b"{}".to_vec())).chain((0..layers).map(|_| random(size))) {
+            let content = content?;
+            let size = content.len();
+            let digest = registry.push_blob(content)?;
+            parts.push(json!({"digest": digest.as_str(), "size": size}));
+            blobs.push(digest);
+        }
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": parts[0], "layers": parts[1..]});
+        Ok(Self { manifest: registry.push_manifest(&manifest)?, blobs })
+    }
+
     /// Where a repository has its blobs.
     pub fn paths(&self, repository: &str) -> Vec<String> {
         self.blobs.iter().map(|digest| format!("/v2/{repository}/blobs/{digest}")).collect()
     }
 }
 
-/// A real registry, with plain HTTP.
-pub struct Registry {
-    pub socket: SocketAddr,
-    log: PathBuf,
-    _process: Running,
-}
-
-impl Registry {
-    /// Starts it below a folder. It is the one that tests of the cluster run against.
-    pub fn start(folder: &Path) -> Result<Self, Error> {
-        let built = Command::new("tests/tools/build").arg("--folder").output()?;
-        let program = Path::new(String::from_utf8(built.stdout)?.trim()).join("registry");
-        let socket = free()?;
-        let config = json!({"version": 0.1, "log": {"level": "warn"}, "http": {"addr": socket.to_string()},
-            "storage": {"filesystem": {"rootdirectory": folder.join("upstream")}}});
-        fs::write(folder.join("registry.yml"), config.to_string())?;
-        let log = folder.join("registry.log");
-        let file = File::create(&log)?;
-        let mut command = Command::new(&program);
-        command.arg("serve").arg(folder.join("registry.yml")).env("OTEL_TRACES_EXPORTER", "none");
-        command.stdout(file.try_clone()?).stderr(file);
-        let started = command.spawn().map_err(|error| format!("{}: {error}; see tests/tools/build", program.display()));
-        let process = Running(started?);
-        answers(socket)?;
-        Ok(Self { socket, log, _process: process })
-    }
-
-    /// Pushes an image of layers of random bytes as `app`.
-    pub fn push(&self, layers: usize, size: usize) -> Result<Image, Error> {
-        let client = Client::builder().no_proxy().timeout(None).build()?;
-        let base = format!("http://{}/v2/app", self.socket);
-        let mut parts = Vec::new();
-        for content in std::iter::once(Ok(b"{}".to_vec())).chain((0..layers).map(|_| random(size))) {
-            let content = content?;
-            let (digest, length) = (Digest::of(&content), content.len());
-            let begun = client.post(format!("{base}/blobs/uploads/")).send()?.error_for_status()?;
-            let location = begun.headers().get("location").ok_or("no location")?.to_str()?.to_owned();
-            client.put(format!("{location}&digest={digest}")).body(content).send()?.error_for_status()?;
-            parts.push((digest, length));
+/// A way to a server that is as slow as one that is not on the same machine. Gives where it begins.
+pub fn slow(server: SocketAddr) -> Result<SocketAddr, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let socket = listener.local_addr()?;
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || -> io::Result<()> {
+                let server = TcpStream::connect(server)?;
+                let (mut asks, mut asked) = (client.try_clone()?, server.try_clone()?);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut asks, &mut asked);
+                    asked.shutdown(Shutdown::Write)
+                });
+                trickle(server, client)
+            });
         }
-        let part = |(digest, length): &(Digest, usize)| json!({"digest": digest.as_str(), "size": length});
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": part(&parts[0]),
-            "layers": parts[1..].iter().map(part).collect::<Vec<_>>()});
-        let manifest = manifest.to_string();
-        let digest = Digest::of(manifest.as_bytes());
-        let put = client.put(format!("{base}/manifests/{digest}")).header("content-type", MANIFEST_TYPE);
-        put.body(manifest).send()?.error_for_status()?;
-        Ok(Image { manifest: digest, blobs: parts.into_iter().map(|(digest, _)| digest).collect() })
-    }
+    });
+    Ok(socket)
+}
 
-    /// How often blobs were asked for up to now, by its log.
-    pub fn transfers(&self) -> Result<usize, Error> {
-        let log = fs::read_to_string(&self.log)?;
-        Ok(log.lines().filter(|line| line.contains("\"GET /v2/app/blobs/")).count())
+/// Passes on what comes, so many bytes a second from when the first of an answer came.
+fn trickle(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
+    let mut gulp = vec![0; GULP];
+    let mut free = Instant::now();
+    loop {
+        let length = from.read(&mut gulp)?;
+        if length == 0 {
+            return to.shutdown(Shutdown::Write);
+        }
+        to.write_all(&gulp[..length])?;
+        #[expect(clippy::cast_precision_loss, reason = "a gulp is small")]
+        let takes = Duration::from_secs_f64(length as f64 / RATE);
+        free = free.max(Instant::now()) + takes;
+        thread::sleep(free.saturating_duration_since(Instant::now()));
     }
 }
 
-/// nginx as Debian has it, with a process for each core: files over HTTP and HTTPS, and a slow way to a registry.
+/// nginx as Debian has it, with a process for each core: files over HTTP and HTTPS.
 pub struct Nginx {
     pub plain: SocketAddr,
     pub tls: SocketAddr,
-    pub slow: SocketAddr,
     _process: Running,
 }
 
 impl Nginx {
     /// Serves the files of `root`. What it needs is in `folder`, its certificate too.
-    pub fn start(folder: &Path, root: &Path, registry: SocketAddr) -> Result<Self, Error> {
-        let [plain, tls, slow] = [free()?, free()?, free()?];
+    pub fn start(folder: &Path, root: &Path) -> Result<Self, Error> {
+        let [plain, tls] = [free()?, free()?];
         let (root, certificates) = (root.display(), folder.join("certs"));
         let certificates = certificates.display();
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
@@ -132,7 +123,6 @@ impl Nginx {
                 server {{ listen {plain}; root {root}; }}
                 server {{ listen {tls} ssl; root {root};
                     ssl_certificate {certificates}/tls.crt; ssl_certificate_key {certificates}/tls.key; }}
-                server {{ listen {slow}; location / {{ proxy_pass http://{registry}; limit_rate {RATE}; }} }}
             }}"
         );
         fs::write(folder.join("nginx.conf"), config)?;
@@ -140,8 +130,8 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.args(["-p", &prefix, "-c", "nginx.conf", "-e", "nginx.log"]).stderr(Stdio::null());
         let process = Running(command.spawn().map_err(|error| format!("nginx: {error}"))?);
-        [plain, tls, slow].into_iter().try_for_each(answers)?;
-        Ok(Self { plain, tls, slow, _process: process })
+        [plain, tls].into_iter().try_for_each(answers)?;
+        Ok(Self { plain, tls, _process: process })
     }
 }
 
@@ -210,24 +200,9 @@ pub fn write_stream(folder: &Path, registry: SocketAddr, image: &Image) -> Resul
     Ok(fs::write(folder.join("streams/app.json"), stream.to_string())?)
 }
 
-fn random(size: usize) -> Result<Vec<u8>, Error> {
+/// So many random bytes.
+pub fn random(size: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; size];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "there are no random numbers")?;
     Ok(bytes)
-}
-
-/// An address that nobody listens on now.
-fn free() -> Result<SocketAddr, Error> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-fn answers(socket: SocketAddr) -> Result<(), Error> {
-    let started = Instant::now();
-    while let Err(error) = TcpStream::connect(socket) {
-        if started.elapsed() > Duration::from_secs(10) {
-            return Err(format!("nobody listens on {socket}: {error}").into());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Draws rows of the dashboard from a running Prometheus, as the pictures of docs/monitoring.md. Needs matplotlib and Pillow.
+"""Draws the dashboard from a running Prometheus, as the pictures of docs/monitoring.md. Needs matplotlib and Pillow.
 
-draw.py PROMETHEUS END MINUTES FILE ROW..., such as: draw.py http://127.0.0.1:9090 $(date +%s) 14 out.png Adoption Policy
+draw.py PROMETHEUS MINUTES draws the last MINUTES, such as: draw.py http://127.0.0.1:9090 10
+Which panels a picture has is written into it, for the test that compares them with the dashboard.
 """
 
 import json
 import pathlib
 import sys
+import time
 import urllib.parse
 import urllib.request
 
@@ -16,10 +18,18 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-DASHBOARD = pathlib.Path(__file__).parents[2] / "charts/pinstream/files/dashboard.json"
+FOLDER = pathlib.Path(__file__).parent
+DASHBOARD = FOLDER.parents[1] / "charts/pinstream/files/dashboard.json"
+# The rows of each picture.
+PICTURES = {
+    "dashboard-running": ["What runs", "Policy"],
+    "dashboard-admission": ["Adoption", "Webhook", "Processes"],
+    "dashboard-images": ["Image streams and imports", "Pull-through registry"],
+}
 OTHERS = ["#8f6fc9", "#2aa198", "#b58900", "#7f7f7f", "#d070a0", "#6b8e23"]
-VARIABLES = {"$__rate_interval": "30s", "$namespace": ".*", "$job": ".*"}
+VARIABLES = {"$__rate_interval": "30s", "$namespace": "pinstream-system", "$job": ".*"}
 
 
 def history(source, query):
@@ -102,22 +112,36 @@ def draw(axes, panel, source):
     axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, frameon=False, handlelength=1)
 
 
-def main():
-    prometheus, end, minutes, file, *rows = sys.argv[1:]
-    panels, row = [], None
+def rows():
+    """The panels of each row that show how something went on."""
+    found, row = {}, None
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         if panel["type"] == "row":
-            row = panel["title"]
-        elif row in rows and panel["type"] == "timeseries" and "apiserver_" not in json.dumps(panel):
-            panels.append(panel)
+            row = found.setdefault(panel["title"], [])
+        elif panel["type"] == "timeseries":
+            row.append(panel)
+    return found
+
+
+def picture(file, panels, source):
     height = -(-len(panels) // 3)
     figure, axes = plt.subplots(height, 3, figsize=(13, 2.55 * height), layout="constrained")
     for panel, place in zip(panels, axes.flat):
-        draw(place, panel, (prometheus, float(end), float(minutes)))
+        draw(place, panel, source)
     for place in axes.flat[len(panels) :]:
         place.set_visible(False)
     figure.savefig(file, dpi=85)
-    Image.open(file).convert("RGB").quantize(64).save(file, optimize=True)
+    about = PngInfo()
+    about.add_text("Panels", "\n".join(panel["title"] for panel in panels))
+    Image.open(file).convert("RGB").quantize(64).save(file, optimize=True, pnginfo=about)
+
+
+def main():
+    prometheus, minutes = sys.argv[1:]
+    source = prometheus, time.time(), float(minutes)
+    found = rows()
+    for name, titles in PICTURES.items():
+        picture(FOLDER / f"{name}.png", [panel for title in titles for panel in found[title]], source)
 
 
 main()

@@ -1,6 +1,7 @@
 //! (operation, object, old object, exceptions) → what the policy finds of every slot, and how it is told. Pure.
 //!
-//! The object is the one that is to be stored, after everything that changes it.
+//! The object is the one that is to be stored, after everything that changes it. The chart's ValidatingAdmissionPolicy has the
+//! same rule in CEL, and the cluster tests compare the two: whoever changes one changes both.
 
 use std::fmt::Write as _;
 

@@ -69,10 +69,11 @@ impl Controller {
         let client = cluster::connect(&self.source.access()).await?;
         let place = self.leader.place(&host(), RandomState::new().hash_one(std::process::id()));
         let mut candidate = Candidate::new(client.clone(), place);
-        let remote = registry::Client::new(&self.registry.settings()?, metrics.import.registry_requests.clone())?;
+        let remote =
+            registry::Client::new(&self.registry.settings_in_cluster()?, metrics.import.registry_requests.clone())?;
         let settings = self.import.settings(self.registry_host.registry_host);
-        let work = Work::new(client, preference, remote, settings, metrics.import.clone())
-            .audited(self.audit.auditing(&metrics.audit));
+        let work =
+            Work::new(client, preference, remote, settings, &metrics).audited(self.audit.auditing(&metrics.audit));
         tracing::info!(%admin, "controller started");
         tokio::select! {
             () = work.keep(&mut candidate) => {}

@@ -15,7 +15,7 @@ use super::controller::host;
 use super::lifecycle::{Life, bind, endless};
 use super::pulling::{Pulling, Upstream};
 use crate::admission::handler::{self, PolicyWebhook, StreamWebhook, Webhook};
-use crate::config::{CertificateSource, LimitArgs, PolicyArgs, ResolveArgs, Source, WriteArgs};
+use crate::config::{CertificateSource, ClusterPolicyArgs, LimitArgs, PolicyArgs, ResolveArgs, Source, WriteArgs};
 use crate::controller::import::Settings;
 use crate::controller::local::Local;
 use crate::metrics::{self, Metrics};
@@ -60,16 +60,9 @@ pub(super) struct Process {
     pub resolve: ResolveArgs,
     pub policy: PolicyArgs,
     /// What the policy has to do with the cluster, if it runs on one.
-    pub cluster: Option<OnCluster>,
+    pub cluster: Option<ClusterPolicyArgs>,
     pub writes: WriteArgs,
     pub limits: LimitArgs,
-}
-
-/// What the policy has to do with a cluster, beside reading the levels of its namespaces.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OnCluster {
-    /// Write events of refusals.
-    pub policy_events: bool,
 }
 
 /// What can be said of a server once it serves.
@@ -200,21 +193,27 @@ impl Process {
         shared: &Shared,
         supervisor: &mut Supervisor,
     ) -> anyhow::Result<Option<Sender<Refused>>> {
-        let Some(OnCluster { policy_events }) = self.cluster else {
+        let reads_labels = self.cluster.is_some_and(|policy| !policy.policy_ignore_labels);
+        let writes_events = self.cluster.is_some_and(|policy| policy.policy_events);
+        if !reads_labels {
             shared.levels.settle();
+        }
+        if !reads_labels && !writes_events {
             return Ok(None);
-        };
+        }
         let client = match (cluster::connect(&self.access).await, &self.source) {
             (Ok(client), _) => client,
             (Err(error), Source::Directory(_)) => {
-                tracing::info!(%error, "namespaces have the levels that flags say");
+                tracing::info!(%error, "namespaces have the levels that flags say, and no events are written");
                 shared.levels.settle();
                 return Ok(None);
             }
             (Err(error), Source::Cluster(_)) => return Err(error.into()),
         };
-        supervisor.spawn("levels", endless(cluster::keep_levels(client.clone(), Arc::clone(&shared.levels))));
-        if !policy_events {
+        if reads_labels {
+            supervisor.spawn("levels", endless(Watched::levels(client.clone(), Arc::clone(&shared.levels)).keep()));
+        }
+        if !writes_events {
             return Ok(None);
         }
         let (sender, refusals) = mpsc::channel(REFUSALS_MAX);

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::lifecycle;
-use super::process::{OnCluster, Process};
-use crate::config::{ClusterServerArgs, LimitArgs, PolicyArgs, RefusalArgs, ResolveArgs, SourceArgs, WriteArgs};
+use super::process::Process;
+use crate::config::{ClusterPolicyArgs, ClusterServerArgs, LimitArgs, PolicyArgs, ResolveArgs, SourceArgs, WriteArgs};
 use crate::registry;
 
 /// Run the admission webhook on a cluster
@@ -12,8 +12,8 @@ use crate::registry;
 /// Answers AdmissionReviews at https://ADDRESS/mutate (pod templates and Pods), https://ADDRESS/mutate/pod (only Pods)
 /// and https://ADDRESS/mutate/imagestreams (image streams, which are completed or refused), and holds what is stored to
 /// the policy at https://ADDRESS/validate and https://ADDRESS/validate/pod. Reads image streams and the labels of
-/// namespaces, and writes nothing but its own certificate and events of refusals, if it is to. Ready once every stream was listed; if the API server goes away,
-/// the last known streams stay in force.
+/// namespaces, and writes nothing but its own certificate and events of refusals, if it is to. Ready once every stream
+/// was listed; if the API server goes away, the last known streams and levels stay in force.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   pinstream webhook --tls-cert /certs/tls.crt --tls-key /certs/tls.key
@@ -31,7 +31,7 @@ pub(super) struct Webhook {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
-    refusals: RefusalArgs,
+    cluster_policy: ClusterPolicyArgs,
     #[command(flatten)]
     server: ClusterServerArgs,
     #[command(flatten)]
@@ -51,7 +51,7 @@ impl Webhook {
             source: self.source.source,
             resolve: self.resolve,
             policy: self.policy,
-            cluster: Some(OnCluster { policy_events: self.refusals.policy_events }),
+            cluster: Some(self.cluster_policy),
             writes: self.writes,
             limits: self.limits,
         };

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
-use super::parse::{interval, rate};
+use super::parse::{interval, network, rate};
 use crate::controller::agenda::Rules;
 use crate::controller::import::Settings;
 use crate::registry;
@@ -119,6 +120,28 @@ pub struct RegistryArgs {
     #[command(flatten)]
     permitted: PermittedArgs,
 
+    /// A network with registries although its addresses are blocked, such as 10.1.0.0/16; of the networks that have an
+    /// address the smallest counts. Repeatable
+    #[arg(
+        long = "registry-allow-address",
+        value_name = "CIDR",
+        env = "PINSTREAM_REGISTRY_ALLOW_ADDRESS",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    allow_addresses: Vec<IpNet>,
+
+    /// A network that no registry is asked in, such as the Pods' and Services' of the cluster. Link-local addresses and
+    /// the metadata of clouds are blocked anyway, and on a cluster loopback addresses. Repeatable
+    #[arg(
+        long = "registry-block-address",
+        value_name = "CIDR",
+        env = "PINSTREAM_REGISTRY_BLOCK_ADDRESS",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    block_addresses: Vec<IpNet>,
+
     /// How many requests one registry gets at a time; 0 means no limit
     #[arg(
         long = "registry-concurrency",
@@ -172,6 +195,15 @@ impl RegistryArgs {
         self.permitted.registries()
     }
 
+    /// How registries are asked in a cluster, where none is on this machine.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn settings_in_cluster(&self) -> anyhow::Result<registry::Settings> {
+        let settings = self.settings()?;
+        Ok(registry::Settings { addresses: settings.addresses.without_loopback(), ..settings })
+    }
+
     /// How registries are asked.
     ///
     /// # Errors
@@ -188,6 +220,7 @@ impl RegistryArgs {
         Ok(registry::Settings {
             extra_cas: self.cas.iter().map(read).collect::<anyhow::Result<_>>()?,
             registries: self.permitted.registries(),
+            addresses: registry::Addresses::default().with(&self.allow_addresses, &self.block_addresses),
             concurrency: self.concurrency,
             rate: self.rate,
             ..registry::Settings::default()

@@ -1,7 +1,9 @@
 //! Values of flags, read with a hint for whoever wrote them wrongly. Pure.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 
 use super::Source;
@@ -44,6 +46,13 @@ pub(super) fn bytes(written: &str) -> Result<u64, String> {
     let (_, unit) = UNITS.iter().find(|(name, _)| *name == &written[digits.len()..]).ok_or_else(hint)?;
     let whole: u64 = digits.trim_end().parse().map_err(|_| hint())?;
     whole.checked_mul(*unit).filter(|bytes| *bytes > 0).ok_or_else(hint)
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+pub(super) fn network(written: &str) -> Result<IpNet, String> {
+    let address = || written.parse::<IpAddr>().ok().map(IpNet::from);
+    let network = written.parse().ok().or_else(address);
+    network.ok_or_else(|| "write a network like 10.0.0.0/8 or fd00::/8, or an address".to_owned())
 }
 
 /// At least so long that certificates, whose times are in seconds, can be renewed in time.

@@ -33,10 +33,14 @@ pub struct PolicyArgs {
     policy_ignore_annotations: bool,
 }
 
-/// What is done about refusals on a cluster.
+/// What the policy has to do with a cluster.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Policy")]
-pub struct RefusalArgs {
+pub struct ClusterPolicyArgs {
+    /// Do not let namespaces say their level by the label pinstream.dev/policy. Then namespaces are not read
+    #[arg(long, env = "PINSTREAM_POLICY_IGNORE_LABELS")]
+    pub policy_ignore_labels: bool,
+
     /// Write an event for what the policy refuses, on the object or on the controller that would have it. Needs the right
     /// to create and patch events.events.k8s.io
     #[arg(long, env = "PINSTREAM_POLICY_EVENTS")]

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::audit::Auditing;
 use super::import::{Importer, Remote, Settings};
 use super::leader::Candidate;
-use crate::metrics::ImportMetrics;
+use crate::metrics::{ImportMetrics, Metrics, SourceMetrics};
 use crate::store::home::Change;
 use crate::store::kube::{ClusterHome, Preference, Watched, is_openshift, keep_clean};
 
@@ -19,13 +19,15 @@ pub struct Work<R> {
     remote: Arc<R>,
     settings: Settings,
     metrics: ImportMetrics,
+    source: SourceMetrics,
     auditing: Option<Auditing>,
 }
 
 impl<R: Remote> Work<R> {
     /// Nothing is asked yet.
-    pub fn new(client: Client, preference: Preference, remote: R, settings: Settings, metrics: ImportMetrics) -> Self {
-        Self { client, preference, remote: Arc::new(remote), settings, metrics, auditing: None }
+    pub fn new(client: Client, preference: Preference, remote: R, settings: Settings, metrics: &Metrics) -> Self {
+        let (remote, source) = (Arc::new(remote), metrics.source.clone());
+        Self { client, preference, remote, settings, metrics: metrics.import.clone(), source, auditing: None }
     }
 
     /// Audits too, if that is said.
@@ -51,6 +53,7 @@ impl<R: Remote> Work<R> {
                 () = self.once() => {}
             }
             self.metrics.leader.set(0);
+            self.source.is_left();
         }
     }
 
@@ -60,7 +63,7 @@ impl<R: Remote> Work<R> {
         let (to_importer, handed_on) = mpsc::unbounded_channel();
         let home = Arc::new(ClusterHome::new(self.client.clone()));
         let importer = Importer::new(home, Arc::clone(&self.remote), self.settings.clone(), self.metrics.clone());
-        let streams = Watched::feed(self.client.clone(), self.preference, sender);
+        let streams = Watched::feed(self.client.clone(), self.preference, sender, self.source.clone());
         tokio::select! {
             () = streams.keep() => {}
             () = self.audit(changes, to_importer) => {}

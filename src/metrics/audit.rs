@@ -1,6 +1,7 @@
 //! What is counted of an audit: containers and Pods by namespace and state, streams, tags.
 //!
-//! Namespaces are written by users, so only so many of them are labels; the rest counts together.
+//! Namespaces are written by users, so only so many of them are labels; the rest counts together. The label is not called
+//! `namespace`, which is what Prometheus calls the namespace that a process is scraped in.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,19 +45,19 @@ impl AuditMetrics {
             containers: by(
                 "pinstream_audit_containers",
                 "Containers by namespace and state of their image.",
-                &["namespace", "state"],
+                &["pod_namespace", "state"],
             )?,
             pods: by(
                 "pinstream_audit_pods",
                 "Pods by namespace and the worst state of their images.",
-                &["namespace", "state"],
+                &["pod_namespace", "state"],
             )?,
             behind_steps: by(
                 "pinstream_audit_behind_steps",
                 "How many images the container that is furthest behind is behind, by namespace.",
-                &["namespace"],
+                &["pod_namespace"],
             )?,
-            behind_seconds: added(registry, GaugeVec::new(behind, &["namespace"])?)?,
+            behind_seconds: added(registry, GaugeVec::new(behind, &["pod_namespace"])?)?,
             streams: gauge("pinstream_audit_streams", "Image streams that are audited.")?,
             unused: gauge("pinstream_audit_unused_streams", "Image streams of whose images no container runs one.")?,
             failing: gauge("pinstream_audit_failing_tags", "Tags whose newest import failed.")?,

@@ -32,6 +32,8 @@ use crate::stream::Key;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Characters of a path, or of what is wrong with it, that are logged.
+const LOGGED: usize = 200;
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// How the registry looks to its clients.
@@ -78,11 +80,28 @@ async fn respond<C: Contents, R: Reviewer>(State(edge): State<Arc<Edge<C, R>>>, 
     };
     let mut response = match edge.answer(asked, &head).await {
         Ok(response) => response,
-        Err(problem) => edge.refuse(problem, &head),
+        Err(problem) => {
+            log(&problem, method, &head);
+            edge.refuse(problem, &head)
+        }
     };
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     edge.metrics.answered(method, what, response.status().as_u16());
     if head.method == Method::HEAD { without_body(response) } else { response }
+}
+
+/// One line for what is refused, as far as nobody else says it. Paths come from strangers: they are quoted, and cut off.
+fn log(problem: &Problem, method: &str, request: &Parts) {
+    if !matches!(problem, Problem::Refused(_)) {
+        let path = cut(request.uri.path());
+        let (status, error) = (problem.status().as_u16(), problem.to_string());
+        tracing::info!(method, ?path, status, code = problem.code(), error = ?cut(&error), "request refused");
+    }
+}
+
+/// No more of a text than a line of a log has room for.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(LOGGED).map_or(text, |(end, _)| &text[..end])
 }
 
 impl<C: Contents, R: Reviewer> Edge<C, R> {

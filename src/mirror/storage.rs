@@ -225,7 +225,8 @@ impl Storage {
         let mut spool = self.spool(digest).await?;
         let size = bytes.len();
         spool.write(bytes).await.map_err(|error| self.no_folder(error))?;
-        let checked = spool.finish().map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
+        spool.flush().await.map_err(|error| self.no_folder(error))?;
+        let checked = spool.finish().await.map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
         self.keep(checked).await
     }
 

@@ -262,7 +262,7 @@ impl Client {
                 FetchError::new(
                     Reason::Invalid,
                     Retry::Later,
-                    format!("{}: the list of tags cannot be read: {error}", named(ask.address)),
+                    format!("{}: the list of tags cannot be read: {}", named(ask.address), manifest::place(&error)),
                 )
             })?;
             let found = page.tags.unwrap_or_default().into_iter().filter(|tag| tag.len() <= TAG_MAX);

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::address::server;
+use super::addresses::{Addresses, Blocked, Lookup};
 use super::failure::Failure;
 use super::limits::Lanes;
 use super::{Settings, patience};
@@ -80,6 +81,7 @@ pub(super) struct Connections {
     /// For hosts with a CA of their own.
     special: HashMap<String, reqwest::Client>,
     unverified: reqwest::Client,
+    addresses: Addresses,
     lanes: Lanes,
     /// A download takes long: it holds a place of its own rather than one of those for requests.
     downloads: Lanes,
@@ -123,6 +125,7 @@ impl Connections {
             let builder = reqwest::Client::builder();
             let builder = if settings.environment_proxies { builder } else { builder.no_proxy() };
             builder
+                .dns_resolver(Lookup(settings.addresses.clone()))
                 .user_agent(concat!("pinstream/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
                 .connect_timeout(settings.connect_timeout)
@@ -137,6 +140,7 @@ impl Connections {
             special: special.collect::<Result<_, reqwest::Error>>()?,
             verified: builder().tls_certs_only(common.iter().cloned()).build()?,
             unverified: builder().tls_danger_accept_invalid_certs(true).build()?,
+            addresses: settings.addresses.clone(),
             lanes: Lanes::new(settings.concurrency, settings.rate),
             downloads: Lanes::new(settings.concurrency, 0.0),
             large: Semaphore::new(LARGE_AT_A_TIME),
@@ -169,6 +173,8 @@ impl Connections {
         let Request { method, mut url, mut authorization, accept, form, insecure, take } = request;
         for _ in 0..=REDIRECTS_MAX {
             let host = host_of(&url);
+            let blocked = |Blocked(address)| Failure::Blocked(host.clone(), address);
+            self.addresses.check(&url).map_err(blocked)?;
             let client = if insecure { &self.unverified } else { self.special.get(&host).unwrap_or(&self.verified) };
             let mut asked = client.request(method.clone(), url.clone()).header(ACCEPT, accept);
             if let Some(authorization) = authorization {
@@ -182,7 +188,7 @@ impl Connections {
             }
             let sent = asked.send().await;
             self.requests.with_label_values(&[class(sent.as_ref().ok())]).inc();
-            let response = sent?;
+            let response = sent.map_err(|error| Blocked::cause_of(&error).map_or_else(|| error.into(), blocked))?;
             let Some(next) = redirected(&response, &url) else { return Ok(response) };
             let next = next?;
             if form.is_some() {

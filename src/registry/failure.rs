@@ -2,12 +2,16 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{FetchError, Reason, Retry};
 
 /// Words in the causes of errors that only TLS has.
 const TLS_WORDS: [&str; 6] = ["certificate", "HandshakeFailure", "InvalidContentType", "corrupt message", "tls", "TLS"];
+
+/// What is said of an address that may not be asked.
+const BLOCKED: &str = "is one that registries may not have; --registry-allow-address says otherwise";
 
 /// What went wrong below HTTP.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(super) enum Failure {
     Slow(String),
     /// The answer was too large.
     Large(usize),
+    /// A host, there or where it leads, has an address that may not be asked.
+    Blocked(String, IpAddr),
     /// It is of no use to try.
     Refused(String),
     /// The host wants to be left alone.
@@ -49,6 +55,14 @@ impl Failure {
             Self::Large(limit) => {
                 later(Reason::Invalid, format!("{who} {host} answers with more than {} KiB", limit >> 10))
             }
+            Self::Blocked(target, address) => later(
+                Reason::Forbidden,
+                if target == host {
+                    format!("{who} {host} is not asked: its address {address} {BLOCKED}")
+                } else {
+                    format!("{who} {host} leads to {target}, which is not asked: its address {address} {BLOCKED}")
+                },
+            ),
             Self::Refused(cause) => later(Reason::InternalError, format!("{who} {host} {cause}")),
             // Without the time, which would make another condition of each try.
             Self::Limited(wait) => FetchError::new(

@@ -97,8 +97,7 @@ struct Platform {
 /// If it is none, or too large.
 pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
     let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-    let form = |error: serde_json::Error| ManifestError::Form(error.to_string());
-    let written: Written = serde_json::from_slice(bytes).map_err(form)?;
+    let written: Written = serde_json::from_slice(bytes).map_err(|error| ManifestError::Form(place(&error)))?;
     if written.schema_version == 1 || content_type.is_some_and(|value| value.contains("manifest.v1+prettyjws")) {
         return Err(ManifestError::Schema1);
     }
@@ -121,6 +120,13 @@ pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, Manife
         config: (config.digest, config.size),
         layers: written.layers.into_iter().map(layer).collect(),
     })
+}
+
+/// Where an answer is not what it should be, without a word of it: whoever hears of it named a registry, and need not be one
+/// who may read what is there.
+pub(super) fn place(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "something is not of the right type" } else { "it is no JSON" };
+    format!("{what} at line {} column {}", error.line(), error.column())
 }
 
 /// Whether a media type is that of an index.

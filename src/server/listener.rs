@@ -1,6 +1,5 @@
 //! A listening socket: accept, handshake, and the limits on both. Each connection is a task of its listener.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Protocol, TimeLimits};
+use super::descriptors::Seldom;
 use super::{Phase, Phases};
 use crate::metrics::ServerMetrics;
 
@@ -88,17 +88,26 @@ impl Listener {
         let mut end = phases.clone();
         let permits = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
+        let mut failed = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = until_draining(&mut end) => break,
             };
-            self.accepted(accepted, &permits, &mut connections, &phases).await;
+            match accepted {
+                Ok(accepted) => self.accepted(accepted, &permits, &mut connections, &phases),
+                Err(error) => {
+                    if let Some(times) = failed.happened() {
+                        tracing::warn!(%error, times, "connection cannot be accepted");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
         // Clients that are connected as far as they can tell are served; after that there is nobody to connect to.
-        while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
-            self.accepted(accepted, &permits, &mut connections, &phases).await;
+        while let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
+            self.accepted(accepted, &permits, &mut connections, &phases);
         }
         drop(self.socket);
         let drained = async { while connections.join_next().await.is_some() {} };
@@ -107,21 +116,13 @@ impl Listener {
         }
     }
 
-    async fn accepted(
+    fn accepted(
         &self,
-        accepted: io::Result<(TcpStream, SocketAddr)>,
+        (stream, peer): (TcpStream, SocketAddr),
         permits: &Arc<Semaphore>,
         connections: &mut JoinSet<()>,
         phases: &Phases,
     ) {
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                return;
-            }
-        };
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             if let Some(metrics) = &self.metrics {
                 metrics.connections_refused.inc();

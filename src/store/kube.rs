@@ -25,7 +25,7 @@ pub use client::{Access, ConnectError, connect};
 pub use feed::Feed;
 pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
-pub use namespaces::keep_levels;
+pub use namespaces::LevelFeed;
 pub use object::Resource;
 pub use pods::{PodChange, PodFeed, RunningPod};
 pub use published::Published;

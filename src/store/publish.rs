@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::Streams;
 use crate::index::Snapshot;
 use crate::metrics::Metrics;
@@ -20,6 +18,7 @@ impl Publisher {
     /// Publishes to `streams` and reports to `metrics`.
     #[must_use]
     pub fn new(streams: Arc<Streams>, metrics: Arc<Metrics>) -> Self {
+        metrics.source.is_sought();
         Self { streams, metrics }
     }
 
@@ -27,25 +26,23 @@ impl Publisher {
     pub fn publish(&self, snapshot: Snapshot) {
         self.metrics.streams.set(gauge(snapshot.stream_count()));
         self.metrics.tags.set(gauge(snapshot.tag_count()));
-        self.metrics.source_last_change.set(Timestamp::now().as_duration().as_secs_f64());
+        self.metrics.source.changed();
         self.streams.publish(snapshot);
     }
 
     /// The source can be read: what is published is as new as it can be.
     pub fn is_current(&self) {
-        self.metrics.source_synced.set(1);
-        self.metrics.source_age.is_current();
+        self.metrics.source.is_current();
     }
 
     /// The source cannot be read; what is published is as old as `since`, or older if it was lost before.
     pub fn is_lost(&self, since: Instant) {
-        self.metrics.source_synced.set(0);
-        self.metrics.source_age.is_lost(since);
+        self.metrics.source.is_lost(since);
     }
 
     /// How many parts of the source something is wrong with.
     pub fn problems(&self, count: usize) {
-        self.metrics.source_problems.set(gauge(count));
+        self.metrics.source.problems(count);
     }
 }
 

@@ -70,7 +70,7 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
     assert_ne!(moved, counted);
     assert_eq!(told(&plane), moved.containers);
     eventually("metrics follow", || measured(&controller.admin("/metrics").1, &moved));
-    let line = format!("pinstream_audit_behind_steps{{namespace=\"{}\"}}", name(MOVED));
+    let line = format!("pinstream_audit_behind_steps{{pod_namespace=\"{}\"}}", name(MOVED));
     assert_eq!(controller.metric(&line), Some(2.0));
 
     plane
@@ -198,7 +198,7 @@ fn measured(metrics: &str, expected: &Counted) -> Result<(), String> {
 fn agrees(metric: &str, metrics: &str, expected: &Counts) -> Result<(), String> {
     let mut found = Counts::new();
     for line in metrics.lines() {
-        let series = line.strip_prefix(metric).and_then(|rest| rest.strip_prefix("{namespace=\""));
+        let series = line.strip_prefix(metric).and_then(|rest| rest.strip_prefix("{pod_namespace=\""));
         let Some((namespace, rest)) = series.and_then(|rest| rest.split_once("\",state=\"")) else { continue };
         let (state, count) = rest.split_once("\"} ").unwrap();
         found.insert((namespace.to_owned(), state.to_owned()), count.parse().unwrap());

@@ -25,6 +25,7 @@ const HEADER: &str =
     "# What values.yaml renders to, but for custom resources, alerts and the dashboard, which have files of their own.
 # Written by `INSTA_UPDATE=always cargo test --test cluster`; read the diff.\n";
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "pinstream"];
+const POLICY: [&str; 2] = ["validatingwebhookconfiguration", "pinstream"];
 const SECRET: [&str; 2] = ["secret", "pinstream-tls"];
 
 fn every_value_set_renders_what_was_agreed(plane: &ControlPlane) {
@@ -98,6 +99,11 @@ fn wrong_values_are_refused_with_a_reason(plane: &ControlPlane) {
         ("replicas=two", "at '/replicas': got string, want integer"),
         ("resources.limts.cpu=1", "at '/resources': additional properties 'limts' not allowed"),
         ("probes.readiness.period=1", "at '/probes/readiness': additional properties 'period' not allowed"),
+        ("policy.level=off", "must be one of 'audit', 'warn', 'enforce'"),
+        ("policy.exceptions[0]=", "at '/policy/exceptions/0'"),
+        ("policy.exceptions[0]=[a]", "at '/policy/exceptions/0'"),
+        ("policy.failurePolicy=ignore", "must be one of 'Ignore', 'Fail'"),
+        ("policy.annotations=true", "at '/policy': additional properties 'annotations' not allowed"),
         ("podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1"),
         ("terminationGracePeriodSeconds=24", "requests would be cut off"),
         ("registry.enabled=true", "at '/registry/host': minLength"),
@@ -128,22 +134,23 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
         let change = |arguments: &[&str]| namespace.helm(&[arguments, &[server_side]].concat()).ok();
         change(&["install", "pinstream", CHART]);
         assert_eq!(find(&namespace, &SECRET).unwrap().get("data"), None);
-        assert_eq!(bundles(&namespace), [None, None, None]);
+        assert_eq!(bundles(&namespace), [const { None }; 5]);
         let bundle = write_as_the_webhook(&namespace);
 
         change(&["upgrade", "pinstream", CHART, "--set", "webhook.timeoutSeconds=5,registry.host=registry.example"]);
         assert_eq!(find(&namespace, &CONFIGURATION).unwrap()["webhooks"][0]["timeoutSeconds"], 5);
-        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 3]);
+        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 5]);
         change(&["rollback", "pinstream", "1"]);
         change(&["upgrade", "pinstream", CHART, "--set", "webhook.url=https://pinstream.example"]);
-        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 3]);
+        assert_eq!(bundles(&namespace), vec![Some(bundle.clone()); 5]);
         assert_eq!(find(&namespace, &SECRET).unwrap()["data"]["ca.crt"], json!(bundle));
 
         namespace.kubectl_with_stdin(&["create", "--filename=-"], STREAM).ok();
         namespace.helm(&["uninstall", "pinstream"]).ok();
         let selector = "--selector=app.kubernetes.io/instance=pinstream";
         let kinds = "all,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
-                     poddisruptionbudgets,mutatingwebhookconfigurations,crd";
+                     poddisruptionbudgets,mutatingwebhookconfigurations,validatingwebhookconfigurations,\
+                     validatingadmissionpolicies,validatingadmissionpolicybindings,crd";
         let left = namespace.kubectl(&["get", kinds, selector, "--output=name"]).ok();
         let kept = ["images", "imagestreams"]
             .map(|plural| format!("customresourcedefinition.apiextensions.k8s.io/{plural}.pinstream.dev"));
@@ -154,11 +161,11 @@ fn a_release_keeps_what_the_webhook_writes_until_it_is_uninstalled(plane: &Contr
 
 const STREAM: &str = "{apiVersion: pinstream.dev/v1, kind: ImageStream, metadata: {name: kept}, spec: {}}";
 
-/// The CA of each webhook.
+/// The CA of each webhook: three that pin, two that hold to the policy.
 fn bundles(user: &User) -> Vec<Option<String>> {
-    let configuration = find(user, &CONFIGURATION).unwrap();
-    let webhooks = configuration["webhooks"].as_array().unwrap();
-    webhooks.iter().map(|webhook| Some(webhook["clientConfig"]["caBundle"].as_str()?.to_owned())).collect()
+    let configurations = [CONFIGURATION, POLICY].map(|words| find(user, &words).unwrap());
+    let webhooks = configurations.iter().flat_map(|configuration| configuration["webhooks"].as_array().unwrap());
+    webhooks.map(|webhook| Some(webhook["clientConfig"]["caBundle"].as_str()?.to_owned())).collect()
 }
 
 /// Fills the Secret, and the CA of the webhooks, as somebody else than Helm. Gives back the CA.
@@ -171,11 +178,13 @@ fn write_as_the_webhook(user: &User) -> String {
         user.kubectl_with_stdin(&["replace", "--filename=-"], &object.to_string()).ok();
     };
     change(&SECRET, &|secret| secret["data"] = json!({"ca.crt": ca}));
-    change(&CONFIGURATION, &|configuration| {
-        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-            webhook["clientConfig"]["caBundle"] = json!(ca);
-        }
-    });
+    for words in [CONFIGURATION, POLICY] {
+        change(&words, &|configuration| {
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                webhook["clientConfig"]["caBundle"] = json!(ca);
+            }
+        });
+    }
     ca
 }
 
@@ -212,6 +221,9 @@ fn the_stream_of_the_notes_can_be_made(plane: &ControlPlane) {
         ("controller.enabled=false", "kubectl get imagestreams --all-namespaces"),
         ("pin.default=off", "Namespaces without the label: off."),
         ("webhook.failurePolicy=Fail", "objects with a short image name are refused"),
+        ("policy.level=warn", "Images that are not pinned by digest are warned of."),
+        ("policy.failurePolicy=Fail", "refused if one of their images is not pinned"),
+        ("policy.validatingAdmissionPolicy.enabled=true", "the API server refuses those that are not pinned by itself"),
         ("certificates.mode=cert-manager", "Secret pinstream-cert-manager-tls has its certificate"),
         (
             "registry.enabled=true,registry.host=images.example,registry.certificate.secretName=tls",

@@ -1,13 +1,9 @@
 //! That the API server sends what can be affected and nothing else, by the CEL conditions of the chart's webhooks.
-//!
-//! The webhook is at a port where nobody listens, with failure policy `Fail`: what is sent is refused, and so is what a
-//! condition fails on, with another message.
 
 use serde_json::{Value, json};
 
-use crate::chart::CHART;
-use crate::control_plane::{ControlPlane, Namespace};
-use crate::user::Answer;
+use crate::control_plane::ControlPlane;
+use crate::sending::{Configuration, KINDS, Reaction, create, object, pod_spec, reaction, register, with_name};
 use crate::waiting::eventually;
 
 crate::tests![
@@ -22,97 +18,9 @@ const FULL: &str = "quay.io/keycloak/keycloak:20.0";
 const DIGEST: &str = "keycloak@sha256:54eda51e10f7a1b6e4b8d8c1e8f7b2c25d9c7d8e0b2f5f6d3c4a1b0e9f8d7c6b";
 const FORCE: &str = "alpha.image.policy.openshift.io/resolve-names";
 
-/// What the API server did with an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reaction {
-    /// It called this webhook.
-    Sent(String),
-    /// It called none. The object may still be invalid.
-    NotSent,
-}
-
-/// Registers the chart's webhooks for namespaces labelled with the given one's name, that is, for it.
-fn register(plane: &ControlPlane, namespace: &Namespace, values: &[&str]) {
-    let label = format!("test={}", namespace.name);
-    plane.admin().kubectl(&["label", "namespace", &namespace.name, &label]).ok();
-    let name = plane.unique("pinstream");
-    let selector = format!("webhook.namespaceSelector.matchLabels.{label}");
-    let streams = format!("webhook.imageStreams.namespaceSelector.matchLabels.{label}");
-    let common =
-        [&*selector, &streams, "webhook.failurePolicy=Fail", "webhook.url=https://127.0.0.1:1", "podTemplates=true"]
-            .join(",");
-    let arguments = ["template", &name, CHART, "--show-only=templates/webhookconfiguration.yaml", "--set", &common];
-    let rendered = plane.admin().helm(&[&arguments[..], values].concat()).ok();
-    plane.admin().kubectl_with_stdin(&["create", "--filename=-"], &rendered).ok();
-    eventually("the webhooks are called", || {
-        let probe = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "a", "image": "probe"}]}});
-        matches!(create(namespace, "Pod", probe), Reaction::Sent(_))
-    });
-}
-
-/// Tries to create an object, without storing it.
-fn create(namespace: &Namespace, kind: &str, object: Value) -> Reaction {
-    let (group, plural) = match kind {
-        "Pod" => ("/api/v1", "pods"),
-        "PodTemplate" => ("/api/v1", "podtemplates"),
-        "ReplicationController" => ("/api/v1", "replicationcontrollers"),
-        "Deployment" => ("/apis/apps/v1", "deployments"),
-        "ReplicaSet" => ("/apis/apps/v1", "replicasets"),
-        "StatefulSet" => ("/apis/apps/v1", "statefulsets"),
-        "DaemonSet" => ("/apis/apps/v1", "daemonsets"),
-        "Job" => ("/apis/batch/v1", "jobs"),
-        "CronJob" => ("/apis/batch/v1", "cronjobs"),
-        other => panic!("{other} has no path here"),
-    };
-    let mut object = object;
-    let version = group.rsplit_once("api/").or_else(|| group.rsplit_once("apis/")).unwrap().1;
-    object["apiVersion"] = json!(version);
-    object["kind"] = json!(kind);
-    let path = format!("{group}/namespaces/{}/{plural}?dryRun=All", namespace.name);
-    reaction(&namespace.post(&path, &object))
-}
-
-fn reaction(answer: &Answer) -> Reaction {
-    let message = answer.body["message"].as_str().unwrap_or_default();
-    if let Some((_, rest)) = message.split_once("failed calling webhook \"") {
-        return Reaction::Sent(rest.split('"').next().unwrap().to_owned());
-    }
-    assert!(matches!(answer.status, 200 | 201 | 422), "{}: {message}", answer.status);
-    Reaction::NotSent
-}
-
-/// An object of that kind whose pod spec and template metadata are these.
-fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
-    let mut template_metadata = metadata.clone();
-    template_metadata["labels"] = json!({"app": "a"});
-    let template = json!({"metadata": template_metadata, "spec": spec});
-    let selector = json!({"matchLabels": {"app": "a"}});
-    let below = match kind {
-        "Pod" => return json!({"metadata": with_name(metadata), "spec": spec}),
-        "PodTemplate" => return json!({"metadata": {"name": "a"}, "template": template}),
-        "CronJob" => json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
-        "Job" => json!({"template": template}),
-        "ReplicationController" => json!({"selector": {"app": "a"}, "template": template}),
-        _ => json!({"selector": selector, "serviceName": "a", "template": template}),
-    };
-    json!({"metadata": {"name": "a"}, "spec": below})
-}
-
-fn with_name(metadata: &Value) -> Value {
-    let mut metadata = metadata.clone();
-    metadata["name"] = json!("a");
-    metadata
-}
-
-/// A pod spec whose containers have these images.
-fn pod_spec(images: &[&str]) -> Value {
-    let container = |(index, image): (usize, &&str)| json!({"name": format!("c{index}"), "image": image});
-    json!({"restartPolicy": "Never", "containers": images.iter().enumerate().map(container).collect::<Vec<_>>()})
-}
-
 fn what_can_be_affected_is_sent_and_nothing_else(plane: &ControlPlane) {
     let namespace = plane.namespace();
-    register(plane, &namespace, &[]);
+    register(plane, &namespace, Configuration::Mutating, &[]);
     let (sent, not_sent) = (Reaction::Sent("workload.pinstream.dev".to_owned()), Reaction::NotSent);
     let with = |field: &str, value: Value| {
         let mut spec = pod_spec(&[FULL]);
@@ -133,18 +41,7 @@ fn what_can_be_affected_is_sent_and_nothing_else(plane: &ControlPlane) {
         (force("*"), pod_spec(&[FULL]), &sent),
         (force("x"), pod_spec(&[FULL]), &not_sent),
     ];
-    let kinds = [
-        "Pod",
-        "PodTemplate",
-        "ReplicationController",
-        "Deployment",
-        "ReplicaSet",
-        "StatefulSet",
-        "DaemonSet",
-        "Job",
-        "CronJob",
-    ];
-    for kind in kinds {
+    for kind in KINDS {
         for (metadata, spec, expected) in &cases {
             assert_eq!(create(&namespace, kind, object(kind, metadata, spec)), **expected, "{kind}: {metadata} {spec}");
         }
@@ -166,7 +63,7 @@ fn what_can_be_affected_is_sent_and_nothing_else(plane: &ControlPlane) {
 
 fn odd_objects_make_no_condition_fail(plane: &ControlPlane) {
     let namespace = plane.namespace();
-    register(plane, &namespace, &[]);
+    register(plane, &namespace, Configuration::Mutating, &[]);
     let specs = [
         json!(null),
         json!({}),
@@ -196,7 +93,7 @@ fn odd_objects_make_no_condition_fail(plane: &ControlPlane) {
 
 fn conditions_stay_within_their_budget(plane: &ControlPlane) {
     let namespace = plane.namespace();
-    register(plane, &namespace, &[]);
+    register(plane, &namespace, Configuration::Mutating, &[]);
     let long = format!("registry.example/{}", "path/".repeat(200));
     for (count, image) in [(300, FULL), (300, &*long), (3_000, FULL)] {
         let mut spec = pod_spec(&vec![image; count]);
@@ -216,7 +113,7 @@ fn only_ephemeral_containers_of_a_running_pod_are_sent(plane: &ControlPlane) {
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     namespace.post(&path, &pod).ok();
-    register(plane, &namespace, &[]);
+    register(plane, &namespace, Configuration::Mutating, &[]);
     let put = |subresource: &str, change: &dyn Fn(&mut Value)| {
         let mut pod = namespace.get(&["pod", "a"]);
         change(&mut pod);
@@ -250,7 +147,7 @@ fn the_label_of_a_namespace_chooses_the_webhook(plane: &ControlPlane) {
     ];
     for default in ["workload", "pod", "off"] {
         let namespace = plane.namespace_with_labels(&json!({"pinstream.dev/pin": "pod"}));
-        register(plane, &namespace, &["--set", &format!("pin.default={default}")]);
+        register(plane, &namespace, Configuration::Mutating, &["--set", &format!("pin.default={default}")]);
         for &(_, label, deployments_go_to, pods_go_to) in cases.iter().filter(|case| case.0 == default) {
             let label = label.map_or("pinstream.dev/pin-".to_owned(), |label| format!("pinstream.dev/pin={label}"));
             plane.admin().kubectl(&["label", "--overwrite", "namespace", &namespace.name, &label]).ok();

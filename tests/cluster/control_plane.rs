@@ -134,14 +134,17 @@ impl ControlPlane {
     }
 
     pub fn namespace_with_labels(&self, labels: &Value) -> Namespace {
-        let name = self.unique("test");
+        self.namespace_named(&self.unique("test"), labels)
+    }
+
+    /// Like [`ControlPlane::namespace_with_labels`], of a name that is not taken.
+    pub fn namespace_named(&self, name: &str, labels: &Value) -> Namespace {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         self.admin.post("/api/v1/namespaces", &namespace).ok();
         for path in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
-            eventually(&format!("{path} of {name} is there"), || exists(&self.admin, &name, path));
+            eventually(&format!("{path} of {name} is there"), || exists(&self.admin, name, path));
         }
-        let admin = self.admin.at_home_in(&name);
-        Namespace { name, admin }
+        Namespace { name: name.to_owned(), admin: self.admin.at_home_in(name) }
     }
 
     /// A ServiceAccount that is there, as a user with a token of its own.

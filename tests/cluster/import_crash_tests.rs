@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::gate::Gate;
 use crate::importing::{Stream, in_parallel, manifest, named, streams_path};
+use crate::pinstream::LOOPBACK_REGISTRIES;
 use crate::process::Process;
 use crate::random::Random;
 use crate::registry::{Content, Guard, Registry};
@@ -113,7 +114,7 @@ impl Site {
         let rest = ["--identity=only", "--admin-listen=127.0.0.1:0", "--registry-rate=0"];
         let arguments = ["controller", &kubeconfig].into_iter().chain(rest).map(str::to_owned).collect::<Vec<_>>();
         let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
-        Process::start(program, &arguments, &[], &self.folder, &self.folder.join("log"))
+        Process::start(program, &arguments, &[LOOPBACK_REGISTRIES], &self.folder, &self.folder.join("log"))
     }
 
     /// All turns, without a kill. Gives how much data passed for a stream.

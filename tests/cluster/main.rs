@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 
+mod address_tests;
+mod admission_policy_random_tests;
+mod admission_policy_tests;
 mod audit_command_tests;
 mod audit_tests;
 mod availability_tests;
@@ -30,14 +33,21 @@ mod import_registry_tests;
 mod import_release_tests;
 mod import_tests;
 mod importing;
+mod judges;
 mod latency_bench;
 mod layered;
 mod layout;
 mod local_tests;
+mod monitored;
+mod monitoring_tests;
 mod node;
+mod pictures_bench;
 mod pinning_tests;
 mod pinstream;
+mod policy_condition_tests;
+mod policy_tests;
 mod process;
+mod prometheus;
 mod proxy;
 mod pull_crash_tests;
 mod pull_lie_tests;
@@ -46,6 +56,7 @@ mod puller_tests;
 mod pulling;
 mod random;
 mod reading_tests;
+mod reference_tests;
 mod registry;
 mod registry_access_tests;
 mod release;
@@ -53,6 +64,7 @@ mod release_registry_tests;
 mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
+mod sending;
 mod service;
 mod storage_tests;
 mod stream_writes_tests;
@@ -124,7 +136,12 @@ fn main() -> ExitCode {
         condition_tests::TESTS,
         control_plane_tests::TESTS,
         pinning_tests::TESTS,
+        admission_policy_random_tests::TESTS,
+        admission_policy_tests::TESTS,
+        policy_condition_tests::TESTS,
+        policy_tests::TESTS,
         reading_tests::TESTS,
+        reference_tests::TESTS,
         streams_tests::TESTS,
         stream_writes_tests::TESTS,
         release_tests::TESTS,
@@ -134,12 +151,14 @@ fn main() -> ExitCode {
         import_leader_tests::TESTS,
         import_release_tests::TESTS,
         local_tests::TESTS,
+        monitoring_tests::TESTS,
         puller_tests::TESTS,
         pull_crash_tests::TESTS,
         pull_lie_tests::TESTS,
         pull_load_tests::TESTS,
         tutorial_tests::TESTS,
         audit_command_tests::TESTS,
+        address_tests::TESTS,
         audit_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
@@ -171,10 +190,11 @@ fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shar
 
 /// Runs the benches whose names contain that, each on a control plane of its own.
 fn bench(tools: &Tools, filter: &str) {
-    let benches: [Test; 3] = [
+    let benches: [Test; 4] = [
         ("pod_creation", latency_bench::pod_creation),
         ("import", import_bench::import),
         ("schedule", import_bench::schedule),
+        ("pictures", pictures_bench::pictures),
     ];
     for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {
         bench(&ControlPlane::start(tools).unwrap());

@@ -13,6 +13,9 @@ use crate::process::Process;
 /// In how many pieces Linux counts a second.
 const TICKS: f64 = 100.0;
 
+/// Registries of tests are on this machine, where none is in a cluster.
+pub const LOOPBACK_REGISTRIES: (&str, &str) = ("PINSTREAM_REGISTRY_ALLOW_ADDRESS", "127.0.0.0/8");
+
 /// A running `pinstream` that is ready. Dropping it kills it.
 pub struct Pinstream {
     process: Process,
@@ -50,7 +53,8 @@ impl Pinstream {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         let start = |[port, admin_port]: [u16; 2]| {
             let (listen, admin_listen) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin_port}"));
-            let addresses = [("PINSTREAM_LISTEN", &*listen), ("PINSTREAM_ADMIN_LISTEN", &*admin_listen)];
+            let addresses =
+                [("PINSTREAM_LISTEN", &*listen), ("PINSTREAM_ADMIN_LISTEN", &*admin_listen), LOOPBACK_REGISTRIES];
             let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
             Process::start(program, &arguments, &[&addresses, environment].concat(), &folder, &log)
         };

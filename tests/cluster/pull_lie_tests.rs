@@ -140,7 +140,12 @@ fn paths_that_cannot_be_are_refused(plane: &ControlPlane) {
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert!(matches!(answer.split(' ').nth(1), Some("400" | "404")), "{path}: {answer}");
+        // Other characters are refused before anybody reads the path.
+        if path.is_ascii() {
+            eventually("it is logged", || server.log().contains(&path[..path.len().min(200)]));
+        }
     }
+    assert!(server.log().lines().all(|line| line.len() < 1000), "{}", server.log());
     assert_eq!((site.kept().len(), site.spools().len()), (0, 0));
     assert_eq!(server.admin("/livez").0, 200);
 }

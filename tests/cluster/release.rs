@@ -76,7 +76,7 @@ impl<'plane> Release<'plane> {
             "service": {"port": service.port}, "webhook": {"namespaceSelector": {"matchLabels": {LABEL: name}},
                 "imageStreams": {"namespaceSelector": {"matchLabels": {LABEL: name}}}},
             // It would import the streams of every test.
-            "controller": {"enabled": false},
+            "controller": {"enabled": false, "registries": {"allowAddresses": ["127.0.0.0/8"]}},
         });
         if reach == Reach::Url {
             all["webhook"]["url"] = format!("https://localhost:{}", service.port).into();
@@ -131,8 +131,11 @@ impl<'plane> Release<'plane> {
 
     /// What each webhook of the release is trusted by, PEM.
     pub fn bundles(&self) -> Vec<String> {
-        let configuration = self.plane.admin().get(&["mutatingwebhookconfiguration", &self.name]);
-        let webhooks = configuration["webhooks"].as_array().unwrap().iter();
+        let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
+        let selector = format!("--selector=app.kubernetes.io/instance={}", self.name);
+        let configurations = self.plane.admin().get(&[kinds, &selector])["items"].clone();
+        let configurations = configurations.as_array().unwrap().iter();
+        let webhooks = configurations.flat_map(|configuration| configuration["webhooks"].as_array().unwrap());
         let text = |encoded: &str| String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap();
         webhooks.map(|webhook| webhook["clientConfig"]["caBundle"].as_str().map(text).unwrap_or_default()).collect()
     }

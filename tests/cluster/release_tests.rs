@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cert_manager;
-use crate::chart::define_foreign;
+use crate::chart::{define_foreign, find};
 use crate::control_plane::ControlPlane;
 use crate::release::{PINNED, Reach, Release, image_of_pod};
 use crate::waiting::eventually;
@@ -68,6 +68,13 @@ fn a_secret_of_the_user_is_served(plane: &ControlPlane) {
     let account = plane.service_account(&release.namespace.name, &release.name);
     account.kubectl(&["get", "secret", "own"]).refused();
     account.kubectl(&["get", "mutatingwebhookconfiguration", &release.name]).refused();
+    account.kubectl(&["get", "validatingwebhookconfiguration", &release.name]).refused();
+    // Nor has it to do with namespaces and events without the policy.
+    account.kubectl(&["get", "namespaces"]).ok();
+    release.helm("upgrade", &["--set=policy.enabled=false", "--wait", "--timeout=90s"]).ok();
+    eventually("the right is gone", || !account.kubectl(&["get", "namespaces"]).is_success);
+    assert_eq!(account.kubectl(&["auth", "can-i", "create", "events.events.k8s.io"]).stdout.trim(), "no");
+    assert_eq!(find(plane.admin(), &["validatingwebhookconfiguration", &release.name]), None);
 }
 
 fn a_certificate_of_cert_manager_is_served(plane: &ControlPlane) {
@@ -116,6 +123,9 @@ fn the_service_account_may_do_what_it_must_and_no_more(plane: &ControlPlane) {
         ("list", "", "namespaces", "", ""),
         ("update", "", "secrets", own, &*secret),
         ("patch", registration, "mutatingwebhookconfigurations", "", name),
+        ("patch", registration, "validatingwebhookconfigurations", "", name),
+        ("create", "events.k8s.io", "events", own, ""),
+        ("patch", "events.k8s.io", "events", own, ""),
     ] {
         assert!(may(verb, group, resource, namespace, name), "{verb} {resource} {name}");
     }
@@ -129,6 +139,11 @@ fn the_service_account_may_do_what_it_must_and_no_more(plane: &ControlPlane) {
         ("patch", registration, "mutatingwebhookconfigurations", "", "another"),
         ("create", registration, "mutatingwebhookconfigurations", "", ""),
         ("delete", registration, "mutatingwebhookconfigurations", "", name),
+        ("patch", registration, "validatingwebhookconfigurations", "", "another"),
+        ("create", registration, "validatingwebhookconfigurations", "", ""),
+        ("list", "events.k8s.io", "events", own, ""),
+        ("delete", "events.k8s.io", "events", own, "any"),
+        ("get", "", "namespaces", "", own),
         ("get", "", "pods", own, ""),
         ("patch", "", "namespaces", "", own),
     ] {

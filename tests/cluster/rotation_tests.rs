@@ -15,7 +15,12 @@ use crate::control_plane::ControlPlane;
 use crate::release::{Reach, Release};
 use crate::waiting::eventually;
 
-crate::tests![certificates_and_authorities_rotate_under_load, overwritten_bundle_is_repaired, lost_secret_is_made_anew];
+crate::tests![
+    certificates_and_authorities_rotate_under_load,
+    overwritten_bundle_is_repaired,
+    configuration_that_is_made_anew_is_filled,
+    lost_secret_is_made_anew,
+];
 
 fn certificates_and_authorities_rotate_under_load(plane: &ControlPlane) {
     let release = Release::install(plane, Reach::Service, &json!({"certificates": {"self": {"lifetime": "10s"}}}));
@@ -45,10 +50,27 @@ fn overwritten_bundle_is_repaired(plane: &ControlPlane) {
     let other = fs::read(Authority::new(&plane.folder("other"), "other").file).unwrap();
     let patch = json!([{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": STANDARD.encode(other)},
         {"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]);
-    let (name, patch) = (release.name.clone(), format!("--patch={patch}"));
-    plane.admin().kubectl(&["patch", "mutatingwebhookconfiguration", &name, "--type=json", &patch]).ok();
-    eventually("the bundle is repaired", || release.bundles().iter().all(|bundle| *bundle == before));
+    let patch = format!("--patch={patch}");
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        plane.admin().kubectl(&["patch", kind, &release.name, "--type=json", &patch]).ok();
+        eventually("the bundle is repaired", || release.bundles().iter().all(|bundle| *bundle == before));
+    }
+    assert_eq!(release.bundles().len(), 5);
     release.working_namespace(&json!({}));
+}
+
+/// The one that may be missing while the webhook runs.
+fn configuration_that_is_made_anew_is_filled(plane: &ControlPlane) {
+    let release = Release::install(plane, Reach::Service, &json!({}));
+    let (before, words) = (release.bundles(), ["validatingwebhookconfiguration", release.name.as_str()]);
+    let mut configuration = plane.admin().get(&words);
+    configuration["metadata"] = json!({"name": release.name, "labels": configuration["metadata"]["labels"]});
+    for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"]["caBundle"].take();
+    }
+    plane.admin().kubectl(&[&["delete"], &words[..]].concat()).ok();
+    plane.admin().kubectl_with_stdin(&["create", "--filename=-"], &configuration.to_string()).ok();
+    eventually("it has the bundle", || release.bundles() == before);
 }
 
 fn lost_secret_is_made_anew(plane: &ControlPlane) {

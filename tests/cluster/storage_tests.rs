@@ -35,7 +35,7 @@ async fn download(storage: &Storage, bytes: &Bytes) -> Digest {
     for piece in bytes.chunks(1_000_000) {
         spool.write(bytes.slice_ref(piece)).await.unwrap();
     }
-    storage.keep(spool.finish().unwrap()).await.unwrap();
+    storage.keep(spool.finish().await.unwrap()).await.unwrap();
     digest
 }
 

@@ -89,6 +89,7 @@ async fn proxies_of_the_environment_are_used_but_for_those_it_excepts() {
     let asked: Vec<_> = proxy.asked().into_iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect();
     assert_eq!(asked[0], "CONNECT registry.invalid:443");
     assert_eq!(asked[1], "GET http://registry.invalid/v2/a/b/manifests/1");
+    assert!(asked.iter().all(|asked| !asked.contains("169.254")), "{asked:?}");
     assert!(!ask("registry.invalid").await.unwrap());
     assert_eq!(proxy.asked().len(), asked.len());
 }
@@ -98,4 +99,7 @@ async fn proxies_of_the_environment_are_used_but_for_those_it_excepts() {
 async fn as_a_process_with_proxies() {
     let client = client(|settings: &mut Settings| settings.environment_proxies = true);
     fetch(&client, "registry.invalid", true).await.unwrap();
+    // The proxy would ask it.
+    let refusal = fetch(&client, "169.254.169.254", true).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::Forbidden, "{refusal}");
 }

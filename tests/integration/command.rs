@@ -103,12 +103,15 @@ struct Logged {
 }
 
 impl Logged {
-    /// Starts it on free ports, and gives back the line that says where it serves.
+    /// Starts it on free ports, where no cluster is known, and gives back the line that says where it serves.
     fn start(folder: &Path, arguments: &[&str]) -> (Self, Value) {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pinstream"))
             .args(arguments)
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .current_dir(folder)
+            .env("HOME", folder)
+            .env_remove("KUBECONFIG")
+            .env_remove("KUBERNETES_SERVICE_HOST")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -148,9 +151,13 @@ impl Drop for Logged {
 
 /// Asks a server whose certificate is in `ca` for its answer to a review: status and text.
 fn ask(ca: &Path, address: &Value, review: &Value) -> (u16, String) {
+    ask_at("/mutate", ca, address, review)
+}
+
+fn ask_at(path: &str, ca: &Path, address: &Value, review: &Value) -> (u16, String) {
     let ca = reqwest::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
-    let url = format!("https://{}/mutate", address.as_str().unwrap());
+    let url = format!("https://{}{path}", address.as_str().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let answer = client.post(url).json(review).send().await.unwrap();
@@ -172,16 +179,39 @@ fn webhook_serves_a_directory_too() {
     assert_eq!(process.end(), (Some(0), String::new()));
 }
 
-#[test]
-fn webhook_without_an_api_server_waits_for_it_and_answers_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_eq!(pinstream_in(folder.path(), &["certs", "--out", "certs"]).0, Some(0));
+/// Writes a kubeconfig of an API server that is not there.
+fn write_kubeconfig(folder: &Path) {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": format!("http://{closed}")}}],
         "users": [{"name": "c", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-    fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+    fs::write(folder.join("kubeconfig"), kubeconfig.to_string()).unwrap();
+}
+
+#[test]
+fn levels_are_those_of_flags_where_a_directory_is_served_and_no_cluster_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(pinstream_in(folder.path(), &["certs", "--out", "certs"]).0, Some(0));
+    fs::create_dir(folder.path().join("streams")).unwrap();
+    write_kubeconfig(folder.path());
+    let arguments = ["webhook", "--source", "./streams", "--tls-cert", "certs/tls.crt", "--tls-key", "certs/tls.key"];
+    let policy = ["--log-format", "json", "--policy", "enforce", "--policy-events"];
+    let absent = ["--kubeconfig", "kubeconfig", "--policy-ignore-labels"];
+    for cluster in [&absent[..0], &absent[..2], &absent] {
+        let (process, serving) = Logged::start(folder.path(), &[&arguments[..], &policy, cluster].concat());
+        let ca = folder.path().join("certs/ca.crt");
+        let (status, text) = ask_at("/validate", &ca, &serving["webhook"], &pod_review(&["app:1"]));
+        assert!(status == 200 && text.contains("not pinned by digest"), "{status} {text}");
+        assert_eq!(process.end().0, Some(0));
+    }
+}
+
+#[test]
+fn webhook_without_an_api_server_waits_for_it_and_answers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(pinstream_in(folder.path(), &["certs", "--out", "certs"]).0, Some(0));
+    write_kubeconfig(folder.path());
     let certificate = ["--tls-cert", "certs/tls.crt", "--tls-key", "certs/tls.key", "--log-format", "json"];
     let (mut process, serving) =
         Logged::start(folder.path(), &[&["webhook", "--kubeconfig", "kubeconfig"][..], &certificate].concat());

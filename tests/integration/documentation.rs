@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use clap::CommandFactory as _;
+use rstest::rstest;
 
 use crate::support::repository;
 
@@ -83,6 +84,64 @@ fn custom_resources_in_the_chart_are_those_of_the_types() {
         let (made, kept) = (resource.manifest().unwrap(), document(&path));
         assert!(made == kept, "renew it with: cargo run -- crd {} > {path}", resource.plural);
     }
+}
+
+/// Every `.rs` file below these folders.
+fn sources(folders: &[&str]) -> Vec<String> {
+    let mut folders: Vec<_> = folders.iter().map(|folder| repository().join(folder)).collect();
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension() == Some("rs".as_ref()) {
+                texts.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// The names of all tests: functions below an attribute that says so, and those that cluster tests list.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for text in sources(&["src", "tests"]) {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+            if let Some(name) = function.and_then(|rest| rest.split('(').next()).filter(|_| is_test) {
+                tests.insert(name.to_owned());
+            }
+            is_test = line.starts_with("#[") && (is_test || line.contains("test"));
+        }
+        let lists = text.split("tests![").skip(1).filter_map(|rest| rest.split(']').next());
+        let names = lists.flat_map(|list| list.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_'));
+        tests.extend(names.filter(|name| name.contains('_')).map(str::to_owned));
+    }
+    tests
+}
+
+#[rstest]
+#[case::security("docs/security.md")]
+#[case::reliability("docs/reliability.md")]
+fn what_is_promised_is_shown_by_tests_that_there_are(#[case] page: &str) {
+    let (tests, page) = (tests(), document(page));
+    let mut in_table = false;
+    let mut count = 0;
+    for line in page.lines() {
+        in_table = line.starts_with('|') && (in_table || line.ends_with("| shown by |"));
+        if !in_table || line.ends_with("| shown by |") || line.starts_with("|--") {
+            continue;
+        }
+        let shown_by = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let named: Vec<_> = shown_by.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test is named: {line}");
+        for name in named {
+            assert!(tests.contains(name), "there is no test {name}");
+        }
+        count += 1;
+    }
+    assert!(count > 15, "{count} promises");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is what it is for")]
 #![expect(clippy::float_cmp, reason = "metrics are counts, which doubles hold exactly")]
 
+mod addresses;
 mod audit;
 mod certificates;
 mod chart;
 mod command;
 mod conformance;
+mod descriptors;
 mod documentation;
 mod http;
 mod local;

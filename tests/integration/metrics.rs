@@ -7,6 +7,9 @@ use pinstream::admission::decide::Outcome;
 use crate::documentation::{document, rows};
 use crate::monitoring::scene::Scene;
 
+/// Labels that Prometheus and its operator give to what is scraped: a metric with one of these would have it renamed.
+const TARGET_LABELS: [&str; 7] = ["container", "endpoint", "instance", "job", "namespace", "pod", "service"];
+
 /// What `/metrics` says of one metric.
 #[derive(Default)]
 struct Metric {
@@ -60,6 +63,7 @@ async fn every_metric_has_help_a_unit_and_a_row() {
     for (name, metric) in &metrics {
         assert!(metric.help.ends_with('.'), "{name}: {}", metric.help);
         assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
+        assert!(TARGET_LABELS.iter().all(|label| !metric.labels.contains(*label)), "{name}: {:?}", metric.labels);
     }
     metrics.retain(|name, _| name.starts_with("pinstream_"));
     for (name, metric) in &metrics {

@@ -6,6 +6,7 @@ pub mod scene;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -16,8 +17,11 @@ use prometheus::{ALERTS, Prometheus, content, program};
 use scene::Scene;
 
 /// Panels that a server over a directory has no data for.
-const NEED_A_CLUSTER: [(&str, &str); 1] =
-    [("Failing open, as the API server counts", "the API server counts it, in metrics of its own")];
+const NEED_A_CLUSTER: [(&str, &str); 3] = [
+    ("Failing open, as the API server counts", "the API server counts it, in metrics of its own"),
+    ("Running images with a digest", "there are no Pods"),
+    ("Running images with a digest, by namespace", "there are no Pods"),
+];
 
 /// Beginnings of metrics that others document.
 const FOREIGN: [&str; 2] = ["apiserver_", "process_"];
@@ -169,9 +173,29 @@ async fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     until("it is told that the policy refuses", async || prometheus.values(refused).await == [1.0]).await;
 }
 
+/// The panels that a picture says it has.
+fn drawn(picture: &Path) -> BTreeSet<String> {
+    let bytes = fs::read(picture).unwrap();
+    let mark = b"tEXtPanels\0";
+    let at = bytes.windows(mark.len()).position(|window| window == mark).unwrap();
+    let length = u32::from_be_bytes(bytes[at - 4..at].try_into().unwrap()) as usize;
+    let text = &bytes[at + mark.len()..at + 4 + length];
+    std::str::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+}
+
 #[test]
-fn pictures_are_small() {
-    let files = fs::read_dir(repository().join("docs/images")).unwrap().map(|entry| entry.unwrap());
-    let size: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+fn every_panel_is_in_one_picture_of_the_page() {
+    let folder = repository().join("docs/images");
+    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let pictures: BTreeSet<_> = files.filter(|path| path.extension().is_some_and(|end| end == "png")).collect();
+    let page = document("docs/monitoring.md");
+    let shown = page.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](images/")?.1.strip_suffix(')'));
+    assert_eq!(shown.map(|name| folder.join(name)).collect::<BTreeSet<_>>(), pictures);
+    let dashboard = dashboard();
+    let going_on = panels(&dashboard).filter(|panel| panel["type"] == "timeseries");
+    let expected = going_on.map(|panel| panel["title"].as_str().unwrap().to_owned()).collect();
+    let drawn = pictures.iter().flat_map(|picture| drawn(picture));
+    assert_eq!(drawn.collect::<BTreeSet<_>>(), expected);
+    let size: u64 = pictures.iter().map(|picture| picture.metadata().unwrap().len()).sum();
     assert!(size < 300 << 10, "{size} bytes");
 }

@@ -1,11 +1,13 @@
 //! The pull-through registry over real HTTPS, in front of a registry that counts and can go away.
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use axum::body::Bytes;
 use reqwest::Version;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Server, until};
@@ -53,6 +55,25 @@ async fn an_image_is_pulled_once_and_stays_when_its_registry_is_gone() {
     assert_eq!(push.status(), 405);
     let sent = server.metric(r#"pinstream_pull_requests_total{class="2xx",method="GET",what="blob"}"#).await;
     assert_eq!((sent, server.metric("pinstream_pull_bytes_total").await), (4.0, f64::from(3 << 20) + 1000.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_the_middle_of_a_pull_cuts_nothing_off() {
+    // More than sockets hold, so that it cannot have been sent already.
+    let upstream = Upstream::start(64 << 20).await;
+    let mut server = serve(&upstream, &["--shutdown-delay", "0s"], "");
+    let client = server.client(&[], |client| client);
+    let layer = format!("{}{}", server.registry(), upstream.layer_path());
+    let mut answer = client.get(&layer).send().await.unwrap();
+    let mut pulled = answer.chunk().await.unwrap().unwrap().to_vec();
+    server.signal(Signal::TERM);
+    until("nobody is let in any more", async || TcpStream::connect(server.webhook).is_err()).await;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        pulled.extend_from_slice(&chunk);
+    }
+    assert!(pulled == upstream.layer);
+    drop((answer, client));
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

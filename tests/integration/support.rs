@@ -38,10 +38,17 @@ pub struct Server {
 impl Server {
     /// Starts it over `streams/` of a new folder, which `prepare` fills first. Free ports, development certificate.
     pub fn start(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_by(&[], arguments, prepare)
+    }
+
+    /// As [`Server::start`], by a program that is given the command line as arguments, and becomes it.
+    pub fn start_by(by: &[&str], arguments: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("streams")).unwrap();
         prepare(folder.path());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pinstream"))
+        let program = [by, &[env!("CARGO_BIN_EXE_pinstream")]].concat();
+        let mut child = Command::new(program[0])
+            .args(&program[1..])
             .args(["serve", "--streams", "streams", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(arguments)
             .env("PINSTREAM_LOG", "warn")
@@ -118,9 +125,12 @@ impl Server {
         value.unwrap_or_else(|| panic!("no metric {line} in\n{text}")).parse().unwrap()
     }
 
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
     pub fn wait(&mut self) -> ExitStatus {

@@ -65,6 +65,12 @@ app.kubernetes.io/part-of: pinstream
 {{- range .Values.controller.registries.ca }}
 - --registry-ca={{ . }}
 {{- end }}
+{{- range .Values.controller.registries.allowAddresses }}
+- --registry-allow-address={{ . }}
+{{- end }}
+{{- range .Values.controller.registries.blockAddresses }}
+- --registry-block-address={{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "pinstream.controllerName" -}}

@@ -126,6 +126,16 @@ fn forced_pod(#[case] image: &str, #[case] label: &'static str, #[case] rewrite:
 }
 
 #[test]
+fn streams_of_another_namespace_decide_nothing() {
+    let kinds = Kinds::default();
+    let (kind, object) = (kinds.find("", "Pod").unwrap(), pod("kc:20.0"));
+    let object = workload(kind, &object);
+    let ask = |namespace| Question { write: Write::Create, part: Part::Whole, namespace, kind, object: &object };
+    let decided = |namespace| decide(&ask(namespace), &snapshot()).slots[0].outcome.label();
+    assert_eq!((decided("demo"), decided("other")), ("pinned", "no_stream"));
+}
+
+#[test]
 fn controlled_pods_are_resolved_and_other_controlled_objects_are_not() {
     assert_eq!(outcome_of("Pod", &controlled(pod("kc")), Write::Create)[0].0, "pinned");
     assert_eq!(outcome_of("ReplicaSet", &controlled(templated("kc")), Write::Create)[0].0, "owned");

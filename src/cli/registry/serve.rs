@@ -91,7 +91,9 @@ impl Serve {
         let metrics = Arc::new(Metrics::new()?);
         let (storage, host) = (self.keep.place()?, self.host.registry_host.clone());
         let pulling = Pulling { storage, pull: self.pull.clone(), host, is_secure };
-        let client = Client::new(&self.registry.settings()?, metrics.import.registry_requests.clone())?;
+        let in_cluster = self.streams.is_none() && matches!(self.source.source, Source::Cluster(_));
+        let settings = if in_cluster { self.registry.settings_in_cluster() } else { self.registry.settings() };
+        let client = Client::new(&settings?, metrics.import.registry_requests.clone())?;
         let (catalogue, client) = (pulling.catalogue(), Arc::new(client));
         Ok(Shared { metrics, catalogue, certificate: Arc::default(), pulling, client })
     }
@@ -130,7 +132,10 @@ impl Serve {
         let reviewer = ClusterReviewer::new(cluster.clone(), preference);
         let catalogue = Arc::clone(&shared.catalogue);
         let routes = shared.pulling.start(upstream, catalogue, Some(reviewer), &shared.metrics, supervisor).await?;
-        supervisor.spawn("streams", endless(Watched::feed(cluster, preference, sender).keep()));
+        supervisor.spawn(
+            "streams",
+            endless(Watched::feed(cluster, preference, sender, shared.metrics.source.clone()).keep()),
+        );
         Ok(routes)
     }
 

@@ -17,7 +17,7 @@ use super::rights::Rights;
 use super::upstream::{Giver, Upstream, nowhere, worse};
 use crate::mirror::PullError;
 use crate::mirror::catalogue::Origin;
-use crate::mirror::storage::{Checked, Spool, Storage};
+use crate::mirror::storage::{Checked, Spool, SpoolError, Storage};
 use crate::registry::{FetchError, Keyring, Reason, Retry};
 use crate::store::home::Home;
 
@@ -194,9 +194,13 @@ impl<H: Home> Fetches<H> {
         while let Some((turn, namespace)) = fetch.next() {
             match self.pour((fetch, turn), &namespace, &mut spool, &mut used).await {
                 Ok(()) => {
-                    return spool.finish().map_err(|error| {
-                        self.upstream.distrust(used, digest);
-                        failed(PullError::Upstream(format!("a registry sent something else than {digest}: {error}")))
+                    return spool.finish().await.map_err(|error| match error {
+                        SpoolError::Digest { .. } => {
+                            self.upstream.distrust(used, digest);
+                            let text = format!("a registry sent something else than {digest}: {error}");
+                            failed(PullError::Upstream(text))
+                        }
+                        SpoolError::Write(_) => failed(PullError::Storage(format!("{digest}: {error}"))),
                     });
                 }
                 Err(Trouble::Upstream(error)) => {
@@ -228,7 +232,7 @@ impl<H: Home> Fetches<H> {
         for origin in self.upstream.in_order(origins, digest) {
             let mut broken = 0;
             loop {
-                let before = spool.written();
+                let before = spool.given();
                 let error = match self.draw((fetch, turn), &origin, &keyring, spool).await {
                     Err(Trouble::Upstream(error)) => error,
                     result => {
@@ -237,7 +241,7 @@ impl<H: Home> Fetches<H> {
                     }
                 };
                 self.upstream.failed(namespace, &error);
-                let came = spool.written() - before;
+                let came = spool.given() - before;
                 if came > 0 {
                     used.insert(origin.repository.clone());
                 }
@@ -262,7 +266,7 @@ impl<H: Home> Fetches<H> {
         spool: &mut Spool,
     ) -> Result<(), Trouble> {
         let Wanted { digest, size, .. } = &fetch.wanted;
-        let (client, at) = (&self.upstream.client, spool.written());
+        let (client, at) = (&self.upstream.client, spool.given());
         let mut download = client.open_blob(&origin.repository, digest, at, origin.insecure, keyring).await?;
         if let Some(said) = download.size.filter(|said| said != size) {
             return Err(lie(origin, &format!("says that {digest} has {said} bytes, its manifest says {size}")));
@@ -281,7 +285,7 @@ impl<H: Home> Fetches<H> {
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= known as u64;
             let chunk = &chunk[known..];
-            if spool.written() + (piece.len() + chunk.len()) as u64 > *size {
+            if spool.given() + (piece.len() + chunk.len()) as u64 > *size {
                 break Err(lie(
                     origin,
                     &format!("sends more for {digest} than the {size} bytes that its manifest says"),
@@ -293,8 +297,9 @@ impl<H: Home> Fetches<H> {
             }
         };
         self.write(spool, piece).await?;
+        spool.flush().await.map_err(Trouble::Spool)?;
         ended?;
-        if spool.written() == *size { Ok(()) } else { Err(short(origin, &fetch.wanted, spool.written()).into()) }
+        if spool.given() == *size { Ok(()) } else { Err(short(origin, &fetch.wanted, spool.given()).into()) }
     }
 
     /// Writes down who was given what is kept now.

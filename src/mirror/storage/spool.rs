@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use axum::body::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::pieces::{PIECE, read};
 use crate::digest::{Digest, Hasher};
@@ -22,12 +22,15 @@ const YOUNG: Duration = Duration::from_mins(1);
 /// A leftover whose lock cannot be tried is as old as this.
 const OLD: Duration = Duration::from_hours(24);
 
-/// What a download is written into.
+/// What a download is written into. While a piece is written down the next may come.
 pub struct Spool {
     digest: Digest,
     file: Arc<SpoolFile>,
+    /// Of what is written down, if nothing is being written.
     hasher: Hasher,
-    progress: watch::Sender<Progress>,
+    writing: Option<JoinHandle<io::Result<Hasher>>>,
+    given: u64,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 /// A spool whose content is whole and has the right digest.
@@ -55,6 +58,9 @@ pub enum SpoolError {
         /// That of what came.
         found: Digest,
     },
+    /// It could not be written down.
+    #[error("it cannot be written down: {0}")]
+    Write(Arc<str>),
 }
 
 /// How far a download is.
@@ -81,8 +87,8 @@ impl Spool {
     /// Makes one in a folder. Blocks.
     pub(super) fn create(folder: &Path, digest: &Digest) -> io::Result<Self> {
         let file = SpoolFile::create(folder, digest)?;
-        let progress = watch::Sender::new(Progress::default());
-        Ok(Self { digest: digest.clone(), file: Arc::new(file), hasher: digest.hasher(), progress })
+        let (progress, hasher) = (Arc::new(watch::Sender::new(Progress::default())), digest.hasher());
+        Ok(Self { digest: digest.clone(), file: Arc::new(file), hasher, writing: None, given: 0, progress })
     }
 
     /// What it is to become.
@@ -91,27 +97,40 @@ impl Spool {
         &self.digest
     }
 
-    /// How many bytes it has.
+    /// How many bytes it was given.
     #[must_use]
-    pub fn written(&self) -> u64 {
-        self.progress.borrow().written
+    pub fn given(&self) -> u64 {
+        self.given
     }
 
-    /// Puts bytes at its end. After an error nothing more can be written.
+    /// Puts bytes at its end. Readers see them as soon as they are written down, which this does not wait for; the next one
+    /// does. After an error nothing more can be written.
     ///
     /// # Errors
-    /// If they cannot be written: no space is left, for example.
+    /// If the bytes before these cannot be written: no space is left, for example.
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        let (file, at) = (Arc::clone(&self.file), self.written());
-        let mut hasher = self.hasher.clone();
-        let length = bytes.len() as u64;
+        self.flush().await?;
+        let (file, progress, at) = (Arc::clone(&self.file), Arc::clone(&self.progress), self.given);
+        let mut hasher = std::mem::take(&mut self.hasher);
+        self.given += bytes.len() as u64;
         let written = move || {
             file.file.write_all_at(&bytes, at)?;
             hasher.update(&bytes);
+            progress.send_modify(|progress| progress.written = at + bytes.len() as u64);
             io::Result::Ok(hasher)
         };
-        self.hasher = spawn_blocking(written).await??;
-        self.progress.send_modify(|progress| progress.written = at + length);
+        self.writing = Some(spawn_blocking(written));
+        Ok(())
+    }
+
+    /// Waits until everything is written down that was given.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        if let Some(writing) = self.writing.take() {
+            self.hasher = writing.await??;
+        }
         Ok(())
     }
 
@@ -124,17 +143,21 @@ impl Spool {
     /// Ends the download: looks whether it is what it should be. Readers get the rest, or an error.
     ///
     /// # Errors
-    /// If it is something else.
-    pub fn finish(self) -> Result<Checked, SpoolError> {
-        let found = self.hasher.clone().finish();
+    /// If it is something else, or cannot be written.
+    pub async fn finish(mut self) -> Result<Checked, SpoolError> {
+        if let Err(error) = self.flush().await {
+            let error = SpoolError::Write(error.to_string().into());
+            self.fail(&error.to_string());
+            return Err(error);
+        }
+        let found = std::mem::take(&mut self.hasher).finish();
         if found != self.digest {
             let error = SpoolError::Digest { expected: self.digest.clone(), found };
             self.fail(&error.to_string());
             return Err(error);
         }
-        let size = self.written();
         self.progress.send_modify(|progress| progress.end = Some(Ok(())));
-        Ok(Checked { digest: self.digest, size, file: self.file })
+        Ok(Checked { digest: self.digest, size: self.given, file: self.file })
     }
 
     /// Ends the download without success. Readers get an error that says why. One that is dropped ends so too.

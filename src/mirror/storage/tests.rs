@@ -144,7 +144,7 @@ async fn download(storage: &Storage, bytes: &Bytes) -> Digest {
     for piece in bytes.chunks(1_000_000) {
         spool.write(bytes.slice_ref(piece)).await.unwrap();
     }
-    storage.keep(spool.finish().unwrap()).await.unwrap();
+    storage.keep(spool.finish().await.unwrap()).await.unwrap();
     digest
 }
 
@@ -383,7 +383,7 @@ async fn only_spools_of_the_dead_are_removed() {
     fs::File::create(folder.join("young")).unwrap();
     let again = room.replica().await;
     assert!(!folder.join("dead").exists() && folder.join("young").exists());
-    room.storage.keep(living.finish().unwrap()).await.unwrap();
+    room.storage.keep(living.finish().await.unwrap()).await.unwrap();
     assert_eq!(again.size(&digest).await.unwrap(), Some(10));
 }
 

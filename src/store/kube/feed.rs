@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::objects::Item;
 use super::watch::{Preference, Sink, Subject, Watched};
+use crate::metrics::SourceMetrics;
 use crate::store::home::Change;
 use crate::stream::Key;
 
@@ -19,20 +20,31 @@ pub struct Feed {
     listed: Option<HashSet<Key>>,
     /// Objects that cannot be read, and why.
     problems: BTreeMap<Key, String>,
+    metrics: SourceMetrics,
+    /// Something was told that was not counted as a change yet.
+    has_changed: bool,
 }
 
 impl Watched<Feed> {
     /// Hands on the streams of a cluster.
     #[must_use]
-    pub fn feed(client: Client, preference: Preference, changes: UnboundedSender<Change>) -> Self {
+    pub fn feed(
+        client: Client,
+        preference: Preference,
+        changes: UnboundedSender<Change>,
+        metrics: SourceMetrics,
+    ) -> Self {
+        metrics.is_sought();
         let (known, problems) = (HashSet::new(), BTreeMap::new());
-        Self::of(client, Subject::Streams(preference), Feed { changes, known, listed: None, problems })
+        let feed = Feed { changes, known, listed: None, problems, metrics, has_changed: false };
+        Self::of(client, Subject::Streams(preference), feed)
     }
 }
 
 impl Feed {
     /// Whoever does not listen any more need not be told.
-    fn tell(&self, change: Change) {
+    fn tell(&mut self, change: Change) {
+        self.has_changed = true;
         let _ = self.changes.send(change);
     }
 }
@@ -77,9 +89,18 @@ impl Sink for Feed {
         self.tell(Change::Deleted(key.clone()));
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.has_changed) {
+            self.metrics.changed();
+        }
+        self.metrics.problems(self.problems.len());
+    }
 
-    fn is_current(&mut self) {}
+    fn is_current(&mut self) {
+        self.metrics.is_current();
+    }
 
-    fn is_lost(&mut self, _since: Instant) {}
+    fn is_lost(&mut self, since: Instant) {
+        self.metrics.is_lost(since);
+    }
 }

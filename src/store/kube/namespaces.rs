@@ -1,182 +1,137 @@
-//! The levels that namespaces say by their label, listed and watched.
-//!
-//! Of namespaces with the label only names and labels are read. They are few, so whenever a watch ends they are listed again.
+//! The levels that namespaces say by their label. Only reads.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::core::PartialObjectMeta;
 
-use crate::backoff::Backoff;
+use super::objects::Item;
+use super::watch::{Sink, Subject, Watched};
 use crate::policy::{LEVEL_LABEL, Level};
 use crate::store::levels::CurrentLevels;
-
-/// How long an API server may take to answer a list.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long a watch may be silent. API servers send a bookmark every minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(100);
-
-/// A namespace, of which only the metadata is asked for.
-type Labelled = PartialObjectMeta<Namespace>;
-
-/// Why the levels cannot be read or watched for now.
-#[derive(Debug, thiserror::Error)]
-enum LevelsError {
-    #[error("{0}; the webhook needs list and watch on namespaces, by a ClusterRole and its binding")]
-    Forbidden(String),
-    #[error("the API server cannot be asked: {0}")]
-    Cluster(kube::Error),
-    #[error("the API server said nothing for {} s", .0.as_secs())]
-    Silent(Duration),
-}
-
-impl From<kube::Error> for LevelsError {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.is_forbidden() => Self::Forbidden(status.message.clone()),
-            error => Self::Cluster(error),
-        }
-    }
-}
-
-/// Keeps the levels that the namespaces of a cluster say. Whatever happens the last known ones stay. Never ends.
-pub async fn keep_levels(client: Client, levels: Arc<CurrentLevels>) {
-    let (namespaces, mut own) = (Api::all(client), Own::default());
-    let mut backoff = Backoff::default();
-    let mut is_failing = false;
-    loop {
-        let followed = follow(&namespaces, &mut own, &levels, &mut is_failing).await;
-        levels.settle();
-        let wait = backoff.next(RandomState::new().hash_one(()));
-        match followed {
-            Ok(()) => backoff.reset(),
-            Err(error) if is_failing => tracing::debug!(%error, "levels of namespaces still cannot be watched"),
-            Err(error) => {
-                tracing::warn!(%error, known = own.0.len(), "levels of namespaces cannot be watched, the last known ones and the default stay in force");
-                is_failing = true;
-            }
-        }
-        tokio::time::sleep(wait).await;
-    }
-}
-
-/// One list and the watch after it, to its end.
-async fn follow(
-    namespaces: &Api<Namespace>,
-    own: &mut Own,
-    levels: &CurrentLevels,
-    is_failing: &mut bool,
-) -> Result<(), LevelsError> {
-    let params = ListParams::default().labels(LEVEL_LABEL);
-    let list = namespaces.list_metadata(&params);
-    let list = tokio::time::timeout(ANSWER_LIMIT, list).await.map_err(|_| LevelsError::Silent(ANSWER_LIMIT))??;
-    own.replace(&list.items);
-    levels.publish(own.levels());
-    levels.settle();
-    let version = list.metadata.resource_version.unwrap_or_default();
-    let params = WatchParams::default().labels(LEVEL_LABEL);
-    let watch = namespaces.watch_metadata(&params, &version);
-    let watch = tokio::time::timeout(ANSWER_LIMIT, watch).await.map_err(|_| LevelsError::Silent(ANSWER_LIMIT))??;
-    if std::mem::take(is_failing) {
-        tracing::info!("levels of namespaces are watched again");
-    }
-    let mut events = Box::pin(watch);
-    loop {
-        match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(event)) => match event? {
-                WatchEvent::Added(namespace) | WatchEvent::Modified(namespace) => own.apply(&namespace),
-                WatchEvent::Deleted(namespace) => own.delete(&namespace),
-                WatchEvent::Bookmark(_) => continue,
-                // Whatever it is, everything is listed again.
-                WatchEvent::Error(_) => return Ok(()),
-            },
-            Err(_) => return Err(LevelsError::Silent(SILENCE_LIMIT)),
-        }
-        levels.publish(own.levels());
-    }
-}
+use crate::stream::Key;
 
 /// What each labelled namespace says; nothing if that is no level.
-#[derive(Debug, Default)]
-struct Own(HashMap<Box<str>, Option<Level>>);
+type Said = HashMap<Box<str>, Option<Level>>;
 
-impl Own {
-    fn replace(&mut self, namespaces: &[Labelled]) {
-        let before = std::mem::take(&mut self.0);
-        for namespace in namespaces {
-            self.say(namespace, &before);
-        }
+/// Publishes what namespaces say.
+pub struct LevelFeed {
+    levels: Arc<CurrentLevels>,
+    said: Said,
+    /// What the list that is under way has brought.
+    listed: Option<Said>,
+}
+
+impl Watched<LevelFeed> {
+    /// Keeps the levels that the namespaces of a cluster say. They are settled after the first try, whatever comes of it.
+    #[must_use]
+    pub fn levels(client: Client, levels: Arc<CurrentLevels>) -> Self {
+        Self::of(client, Subject::Levels, LevelFeed { levels, said: Said::new(), listed: None })
+    }
+}
+
+impl Sink for LevelFeed {
+    fn begin_list(&mut self) {
+        self.listed = Some(Said::new());
     }
 
-    fn apply(&mut self, namespace: &Labelled) {
-        let before = self.0.clone();
-        self.say(namespace, &before);
-    }
-
-    fn delete(&mut self, namespace: &Labelled) {
-        self.0.remove(name(namespace));
+    fn end_list(&mut self) {
+        self.said = self.listed.take().unwrap_or_default();
     }
 
     /// What is no level is told once.
-    fn say(&mut self, namespace: &Labelled, before: &HashMap<Box<str>, Option<Level>>) {
-        let name = name(namespace);
-        let labels = namespace.metadata.labels.as_ref();
-        let Some(written) = labels.and_then(|labels| labels.get(LEVEL_LABEL)) else { return };
+    fn apply(&mut self, item: Item) {
+        let name = item.key().name;
+        let Some(written) = item.level() else { return };
         let level = Level::parse(written);
         if let Err(error) = &level
-            && before.get(name) != Some(&None)
+            && self.said.get(&name) != Some(&None)
         {
-            tracing::warn!(namespace = name, %error, "label {LEVEL_LABEL} is passed over, the namespace has the default level");
+            tracing::warn!(namespace = %name, %error, "label {LEVEL_LABEL} is passed over, the namespace has the default level");
         }
-        self.0.insert(name.into(), level.ok());
+        self.listed.as_mut().unwrap_or(&mut self.said).insert(name, level.ok());
     }
 
-    fn levels(&self) -> impl Iterator<Item = (Box<str>, Level)> {
-        self.0.iter().filter_map(|(name, level)| Some((name.clone(), (*level)?)))
+    fn delete(&mut self, key: &Key) {
+        self.said.remove(&key.name);
     }
-}
 
-fn name(namespace: &Labelled) -> &str {
-    namespace.metadata.name.as_deref().unwrap_or_default()
+    fn flush(&mut self) {
+        self.levels.publish(self.said.iter().filter_map(|(name, level)| Some((name.clone(), (*level)?))));
+        self.levels.settle();
+    }
+
+    fn is_current(&mut self) {}
+
+    fn is_lost(&mut self, _since: Instant) {}
+
+    fn has_failed(&mut self) {
+        self.levels.settle();
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::Levels;
+    use crate::store::kube::watch::script::{Answer, End, event, page, refusal, server, status};
 
-    fn labelled(name: &str, level: Option<&str>) -> Labelled {
-        let labels = level.map(|level| json!({LEVEL_LABEL: level})).unwrap_or_default();
-        serde_json::from_value(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-            "metadata": {"name": name, "labels": labels}}))
-        .unwrap()
+    fn namespace(name: &str, level: &str) -> Value {
+        json!({"metadata": {"name": name, "resourceVersion": "7", "labels": {"other": "x", LEVEL_LABEL: level}},
+            "spec": {"finalizers": ["kubernetes"]}})
     }
 
-    fn levels(own: &Own) -> Vec<(String, Level)> {
-        let mut levels: Vec<_> = own.levels().map(|(name, level)| (name.into_string(), level)).collect();
-        levels.sort_by(|one, other| one.0.cmp(&other.0));
+    /// The levels after the script.
+    async fn levels(script: Vec<Answer>) -> Arc<CurrentLevels> {
+        let levels = Arc::new(CurrentLevels::new(Levels { default: Level::Warn, ..Levels::default() }));
+        let (client, requests) = server(script);
+        tokio::select! {
+            () = Watched::levels(client, Arc::clone(&levels)).keep() => {}
+            () = requests.are_over() => {}
+        }
         levels
     }
 
-    #[test]
-    fn levels_follow_labels() {
-        let mut own = Own::default();
-        let list = [labelled("a", Some("enforce")), labelled("b", Some("of")), labelled("c", Some("warn"))];
-        own.replace(&list);
-        assert_eq!(levels(&own), [("a".to_owned(), Level::Enforce), ("c".to_owned(), Level::Warn)]);
-        own.apply(&labelled("b", Some("audit")));
-        own.apply(&labelled("a", Some("wrong")));
-        own.delete(&labelled("c", Some("warn")));
-        assert_eq!(levels(&own), [("b".to_owned(), Level::Audit)]);
-        own.replace(&[]);
-        assert_eq!(levels(&own), []);
+    fn of(levels: &CurrentLevels, names: &[&str]) -> Vec<&'static str> {
+        names.iter().map(|name| levels.get().of(name).label()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn levels_follow_labels() {
+        let list = [namespace("a", "enforce"), namespace("b", "of"), namespace("c", "audit")];
+        let events = vec![
+            event("MODIFIED", &namespace("b", "audit")),
+            event("MODIFIED", &namespace("a", "wrong")),
+            event("DELETED", &namespace("c", "audit")),
+            event("ADDED", &namespace("d", "enforce")),
+        ];
+        let before = levels(vec![page(&list, "7", "")]).await;
+        assert_eq!(of(&before, &["a", "b", "c", "d"]), ["enforce", "warn", "audit", "warn"]);
+        let after = levels(vec![page(&list, "7", ""), Answer::Events(events, End::Closed)]).await;
+        assert_eq!(of(&after, &["a", "b", "c", "d"]), ["warn", "audit", "warn", "enforce"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn levels_are_those_of_the_last_whole_list() {
+        let begun = page(&[namespace("a", "audit")], "6", "more");
+        let whole = page(&[namespace("a", "enforce")], "7", "");
+        let gone = Answer::Events(vec![event("ERROR", &status(410))], End::Open);
+        let kept = levels(vec![whole, gone, begun, refusal(410)]).await;
+        assert_eq!(of(&kept, &["a"]), ["enforce"]);
+        let gone = Answer::Events(vec![event("ERROR", &status(410))], End::Open);
+        let dropped = levels(vec![page(&[namespace("a", "enforce")], "7", ""), gone, page(&[], "9", "")]).await;
+        assert_eq!(of(&dropped, &["a"]), ["warn"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_levels_that_cannot_be_read() {
+        let asked = levels(vec![]).await;
+        assert!(!asked.is_settled());
+        let refused = levels(vec![refusal(403)]).await;
+        assert!(refused.is_settled());
+        assert_eq!(of(&refused, &["a"]), ["warn"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Image streams and Pods as an API server sends them: in pages of a list, and one by one in a watch.
+//! Image streams, Pods and namespaces as an API server sends them: in pages of a list, and one by one in a watch.
 //!
 //! Of an object only name, spec and status are read; spec and status stay text until they are parsed, so that one bad
 //! object spoils no page. Must not ask for anything.
@@ -93,6 +93,15 @@ struct ItemMetadata {
     generation: Option<i64>,
     #[serde(default)]
     annotations: Option<Box<RawValue>>,
+    #[serde(default)]
+    labels: Option<Labels>,
+}
+
+/// The one label that is read.
+#[derive(Clone, Debug, Deserialize)]
+struct Labels {
+    #[serde(default, rename = "pinstream.dev/policy")]
+    level: Option<Box<str>>,
 }
 
 impl Item {
@@ -104,6 +113,11 @@ impl Item {
     /// Its version, where a watch that has brought it is.
     pub(super) fn version(&self) -> &str {
         &self.metadata.resource_version
+    }
+
+    /// What its label says about the level of the policy.
+    pub(super) fn level(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.level.as_deref()
     }
 
     /// What its spec says, whatever kind it is of.

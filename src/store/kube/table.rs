@@ -111,6 +111,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -204,6 +205,98 @@ mod tests {
         table.apply(bad("a", "worse"));
         assert_eq!(table.delete(&Key::new("demo", "a")), Some(News::Solved(Key::new("demo", "a"))));
         assert_eq!((table.snapshot().stream_count(), table.problem_count()), (0, 0));
+    }
+
+    /// What is told of streams `s0` to `s5`.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Good(u8, u8),
+        Bad(u8, u8),
+        Delete(u8),
+        BeginList,
+        EndList,
+        Take,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..6_u8, 0..4_u8).prop_map(|(stream, tags)| Step::Good(stream, tags)),
+            2 => (0..6_u8, 0..2_u8).prop_map(|(stream, reason)| Step::Bad(stream, reason)),
+            2 => (0..6_u8).prop_map(Step::Delete),
+            1 => Just(Step::BeginList),
+            1 => Just(Step::EndList),
+            2 => Just(Step::Take),
+        ]
+    }
+
+    /// The streams and how many tags they have.
+    fn told(snapshot: &Snapshot) -> BTreeMap<String, usize> {
+        let streams: BTreeMap<_, _> = snapshot
+            .streams()
+            .map(|stream| {
+                (stream.name().to_owned(), (0..9).filter(|tag| stream.tag(&tag.to_string()).is_some()).count())
+            })
+            .collect();
+        assert_eq!((snapshot.stream_count(), snapshot.tag_count()), (streams.len(), streams.values().sum()));
+        assert!(streams.keys().all(|name| snapshot.stream("demo", name).is_some_and(|stream| stream.name() == name)));
+        streams
+    }
+
+    proptest! {
+        /// `PROPTEST_CASES=100000` runs as many orders of events.
+        #[test]
+        fn model_of_good_and_bad_streams_says_the_same(steps in prop::collection::vec(step(), 1..40)) {
+            let mut table = Table::default();
+            let (mut streams, mut problems) = (BTreeMap::<String, usize>::new(), BTreeMap::<String, String>::new());
+            let (mut listed, mut taken) = (None::<HashSet<String>>, BTreeMap::new());
+            let mut published: Vec<(Snapshot, BTreeMap<String, usize>)> = Vec::new();
+            for step in steps {
+                let name = |stream: u8| format!("s{stream}");
+                if let (Step::Good(stream, _) | Step::Bad(stream, _), Some(listed)) = (&step, &mut listed) {
+                    listed.insert(name(*stream));
+                }
+                match step {
+                    Step::Good(stream, tags) => {
+                        table.apply(good(&name(stream), tags.into()));
+                        streams.insert(name(stream), tags.into());
+                        problems.remove(&name(stream));
+                    }
+                    Step::Bad(stream, reason) => {
+                        table.apply(bad(&name(stream), &reason.to_string()));
+                        problems.insert(name(stream), reason.to_string());
+                    }
+                    Step::Delete(stream) => {
+                        table.delete(&Key::new("demo", &name(stream)));
+                        streams.remove(&name(stream));
+                        problems.remove(&name(stream));
+                    }
+                    Step::BeginList => {
+                        table.begin_list();
+                        listed = Some(HashSet::new());
+                    }
+                    Step::EndList => {
+                        table.end_list();
+                        if let Some(listed) = listed.take() {
+                            streams.retain(|name, _| listed.contains(name));
+                            problems.retain(|name, _| listed.contains(name));
+                        }
+                    }
+                    Step::Take => {
+                        if let Some(snapshot) = table.take_changed() {
+                            taken = streams.clone();
+                            published.push((snapshot, taken.clone()));
+                        }
+                        prop_assert_eq!(&streams, &taken);
+                    }
+                }
+                prop_assert_eq!(&told(table.snapshot()), &streams);
+                prop_assert_eq!(table.problem_count(), problems.len());
+            }
+            // Whoever resolves by an older one sees it as it was.
+            for (snapshot, streams) in published {
+                prop_assert_eq!(told(&snapshot), streams);
+            }
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) trait Sink: Send {
     fn is_current(&mut self);
     /// The watch is not up; what was told is as old as that.
     fn is_lost(&mut self, since: Instant);
+    /// A try failed. What was told before stays.
+    fn has_failed(&mut self) {}
     /// Something was told, a page or a part of a watch. Nothing more is read before this is over.
     fn hand_on(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -99,6 +101,7 @@ impl<S: Sink> Watched<S> {
             }
             let wait = self.backoff.next(RandomState::new().hash_one(()));
             self.report(&error, wait);
+            self.sink.has_failed();
             tokio::time::sleep(wait).await;
         }
     }
@@ -181,7 +184,6 @@ impl<S: Sink> Watched<S> {
                 Err(_) => return Err(WatchError::Silent(SILENCE_LIMIT)),
             };
             self.heard = Instant::now();
-            self.backoff.reset();
             let mut events = batch.into_iter();
             let told = events.try_for_each(|event| {
                 self.apply(event.map_err(|error| WatchError::of(&error, collection))?, collection)
@@ -206,6 +208,7 @@ impl<S: Sink> Watched<S> {
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, collection)),
         });
+        self.backoff.reset();
         Ok(())
     }
 }

@@ -36,14 +36,14 @@ async fn readers_follow_the_download() {
     assert!(poll_immediate(&mut next).await.is_none());
     spool.write(Bytes::from_static(b"01234")).await.unwrap();
     assert_eq!(next.await.unwrap().unwrap(), "0123");
-    assert_eq!(spool.written(), 5);
+    assert_eq!(spool.given(), 5);
     spool.write(Bytes::from_static(b"56789")).await.unwrap();
     assert_eq!(body.next().await.unwrap().unwrap(), "45678");
     // The last byte waits for the digest.
     let mut next = body.next();
     assert!(poll_immediate(&mut next).await.is_none());
     let late = spool.reader();
-    let checked = spool.finish().unwrap();
+    let checked = spool.finish().await.unwrap();
     assert_eq!(checked.size(), 10);
     assert_eq!(next.await.unwrap().unwrap(), "9");
     assert!(body.next().await.is_none());
@@ -61,7 +61,7 @@ async fn many_readers_read_the_same() {
         for piece in content.chunks(70_000) {
             spool.write(Bytes::copy_from_slice(piece)).await.unwrap();
         }
-        spool.finish().unwrap()
+        spool.finish().await.unwrap()
     };
     let (_checked, read) = tokio::join!(write, join_all(readers));
     for (at, (bytes, error)) in read.into_iter().enumerate() {
@@ -76,7 +76,7 @@ async fn wrong_bytes_never_reach_their_end() {
     let reader = spool.reader();
     let mut body = reader.read(0..10);
     assert_eq!(body.next().await.unwrap().unwrap(), "012345678");
-    let error = spool.finish().err().unwrap();
+    let error = spool.finish().await.err().unwrap();
     assert!(error.to_string().starts_with("what was downloaded as sha256:84d8"), "{error}");
     assert_eq!(all(body).await, (vec![], Some(error.to_string())));
     assert_eq!(all(reader.read(0..1)).await, (vec![], Some(error.to_string())));
@@ -91,6 +91,7 @@ async fn wrong_bytes_never_reach_their_end() {
 async fn readers_of_a_download_that_ends_early_get_an_error(#[case] why: Option<&str>) {
     let (folder, mut spool) = spool(b"0123456789");
     spool.write(Bytes::from_static(b"0123")).await.unwrap();
+    spool.flush().await.unwrap();
     let body = spool.reader().read(2..10);
     match why {
         Some(why) => spool.fail(why),
@@ -105,7 +106,7 @@ async fn download_that_is_shorter_than_was_said_is_an_error() {
     let (_folder, mut spool) = spool(b"0123");
     spool.write(Bytes::from_static(b"0123")).await.unwrap();
     let reader = spool.reader();
-    let _checked = spool.finish().unwrap();
+    let _checked = spool.finish().await.unwrap();
     let error = reader.read(0..5).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }

@@ -1,4 +1,5 @@
-//! What can be watched: image streams, wherever a cluster has them, and Pods. How each is asked for, and what it is called.
+//! What can be watched: image streams, wherever a cluster has them, Pods, and namespaces that say their level of the policy.
+//! How each is asked for, and what it is called.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,6 +11,7 @@ use kube::core::Request;
 use super::error::{WatchError, answer};
 use crate::backoff::Backoff;
 use crate::crd::PLURAL;
+use crate::policy::LEVEL_LABEL;
 use crate::store::kube::objects::Served;
 
 /// Pods that have not ended.
@@ -33,6 +35,8 @@ pub(in crate::store::kube) enum Subject {
     Streams(Preference),
     /// Pods that have not ended.
     Pods,
+    /// The levels of the policy that namespaces say by their label.
+    Levels,
 }
 
 impl Subject {
@@ -41,6 +45,7 @@ impl Subject {
         match self {
             Self::Streams(preference) => discover(client, preference).await.map(Collection::Streams),
             Self::Pods => Ok(Collection::Pods),
+            Self::Levels => Ok(Collection::Levelled),
         }
     }
 
@@ -49,6 +54,7 @@ impl Subject {
         match self {
             Self::Streams(_) => "image streams",
             Self::Pods => "Pods",
+            Self::Levels => "levels of namespaces",
         }
     }
 
@@ -57,6 +63,7 @@ impl Subject {
         match self {
             Self::Streams(_) => "not ready before they can",
             Self::Pods => "no audit before they can",
+            Self::Levels => "flags say them until they can",
         }
     }
 }
@@ -68,6 +75,8 @@ pub(in crate::store::kube) enum Collection {
     Streams(Served),
     /// Pods that have not ended.
     Pods,
+    /// Namespaces with a label that says their level.
+    Levelled,
 }
 
 impl Collection {
@@ -75,6 +84,7 @@ impl Collection {
         match self {
             Self::Streams(served) => served.request(),
             Self::Pods => Request::new("/api/v1/pods"),
+            Self::Levelled => Request::new("/api/v1/namespaces"),
         }
     }
 
@@ -83,6 +93,7 @@ impl Collection {
         match self {
             Self::Streams(_) => ListParams::default().limit(100),
             Self::Pods => ListParams::default().limit(500).fields(ALIVE),
+            Self::Levelled => ListParams::default().limit(500).labels(LEVEL_LABEL),
         }
     }
 
@@ -90,6 +101,7 @@ impl Collection {
         match self {
             Self::Streams(_) => WatchParams::default(),
             Self::Pods => WatchParams::default().fields(ALIVE),
+            Self::Levelled => WatchParams::default().labels(LEVEL_LABEL),
         }
     }
 
@@ -103,6 +115,10 @@ impl Collection {
                 "allow list and watch on {self} in all namespaces by a ClusterRole and its binding, or turn the audit off \
                  with --no-audit"
             ),
+            Self::Levelled => format!(
+                "allow list and watch on {self} by a ClusterRole and its binding, or leave their labels aside with \
+                 --policy-ignore-labels"
+            ),
         }
     }
 }
@@ -113,6 +129,7 @@ impl fmt::Display for Collection {
         match self {
             Self::Streams(served) => served.fmt(f),
             Self::Pods => f.write_str("pods"),
+            Self::Levelled => f.write_str("namespaces"),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::store::kube::objects::Served;
 
 const STREAMS: Subject = Subject::Streams(Preference::Pinstream);
 const PODS: Subject = Subject::Pods;
+const LEVELS: Subject = Subject::Levels;
 
 /// What the sink was told.
 #[derive(Clone, Default)]
@@ -91,6 +92,7 @@ fn list(subject: Subject) -> &'static str {
     match subject {
         Subject::Streams(_) => "/apis/pinstream.dev/v1/imagestreams?&limit=100",
         Subject::Pods => "/api/v1/pods?&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed&limit=500",
+        Subject::Levels => "/api/v1/namespaces?&labelSelector=pinstream.dev%2Fpolicy&limit=500",
     }
 }
 
@@ -101,13 +103,18 @@ fn watch(subject: Subject, version: &str) -> String {
         Subject::Pods => format!(
             "/api/v1/pods?&watch=true&{how}&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed"
         ),
+        Subject::Levels => {
+            format!("/api/v1/namespaces?&watch=true&{how}&labelSelector=pinstream.dev%2Fpolicy")
+        }
     };
     format!("{which}&allowWatchBookmarks=true&resourceVersion={version}")
 }
 
 #[rstest]
 #[tokio::test(start_paused = true)]
-async fn every_page_is_read_before_the_watch_begins_where_the_list_ended(#[values(STREAMS, PODS)] subject: Subject) {
+async fn every_page_is_read_before_the_watch_begins_where_the_list_ended(
+    #[values(STREAMS, PODS, LEVELS)] subject: Subject,
+) {
     let happened = follow(subject, vec![page(&["a"], "6", "more"), page(&["b", "c"], "7", "")]).await;
     assert_eq!(happened.requests(), [list(subject), &format!("{}&continue=more", list(subject)), &watch(subject, "7")]);
     assert_eq!(happened.told(), "begin +a +b +c end flush");
@@ -119,7 +126,7 @@ async fn every_page_is_read_before_the_watch_begins_where_the_list_ended(#[value
 #[case(vec![Answer::Events(vec![], End::Open)])]
 #[tokio::test(start_paused = true)]
 async fn what_passes_is_resumed_where_the_watch_was(
-    #[values(STREAMS, PODS)] subject: Subject,
+    #[values(STREAMS, PODS, LEVELS)] subject: Subject,
     #[case] trouble: Vec<Answer>,
 ) {
     let tries = trouble.len() + 1;
@@ -139,7 +146,7 @@ async fn what_passes_is_resumed_where_the_watch_was(
 #[case(refusal(404))]
 #[tokio::test(start_paused = true)]
 async fn after_anything_else_everything_is_listed_again(
-    #[values(STREAMS, PODS)] subject: Subject,
+    #[values(STREAMS, PODS, LEVELS)] subject: Subject,
     #[case] trouble: Answer,
 ) {
     let happened = follow(subject, vec![page(&["a"], "7", ""), trouble, page(&["b"], "20", "")]).await;
@@ -152,7 +159,7 @@ async fn after_anything_else_everything_is_listed_again(
 #[case(Answer::Broken)]
 #[tokio::test(start_paused = true)]
 async fn list_that_breaks_off_begins_again_at_its_first_page(
-    #[values(STREAMS, PODS)] subject: Subject,
+    #[values(STREAMS, PODS, LEVELS)] subject: Subject,
     #[case] trouble: Answer,
 ) {
     let happened = follow(subject, vec![page(&["a"], "6", "more"), trouble, page(&["b"], "9", "")]).await;
@@ -165,7 +172,7 @@ async fn list_that_breaks_off_begins_again_at_its_first_page(
 
 #[rstest]
 #[tokio::test(start_paused = true)]
-async fn watch_that_says_nothing_is_given_up(#[values(STREAMS, PODS)] subject: Subject) {
+async fn watch_that_says_nothing_is_given_up(#[values(STREAMS, PODS, LEVELS)] subject: Subject) {
     let happened = follow(subject, vec![page(&[], "7", ""), Answer::Events(vec![bookmark("8")], End::Open)]).await;
     assert_eq!(happened.requests(), [list(subject), &watch(subject, "7"), &watch(subject, "8")]);
     assert!(happened.waits()[1] >= SILENCE_LIMIT, "{:?}", happened.waits());
@@ -174,7 +181,7 @@ async fn watch_that_says_nothing_is_given_up(#[values(STREAMS, PODS)] subject: S
 
 #[rstest]
 #[tokio::test(start_paused = true)]
-async fn tries_become_fewer_until_one_succeeds(#[values(STREAMS, PODS)] subject: Subject) {
+async fn tries_become_fewer_until_one_succeeds(#[values(STREAMS, PODS, LEVELS)] subject: Subject) {
     let refused = || (0..20).map(|_| refusal(503));
     let heard = Answer::Events(vec![bookmark("8")], End::Closed);
     let happened = follow(subject, refused().chain([page(&[], "7", ""), heard]).chain(refused()).collect()).await;
@@ -184,6 +191,24 @@ async fn tries_become_fewer_until_one_succeeds(#[values(STREAMS, PODS)] subject:
         assert!(waits[0] <= first && waits.iter().all(|wait| *wait <= longest + Duration::from_millis(1)), "{waits:?}");
         assert!(waits[10..].iter().all(|wait| *wait >= longest / 2), "{waits:?}");
     }
+}
+
+#[rstest]
+#[case(vec![])]
+#[case(vec![event("ERROR", &status(410))])]
+#[tokio::test(start_paused = true)]
+async fn watches_that_end_at_once_become_fewer(
+    #[case] events: Vec<String>,
+    #[values(STREAMS, PODS, LEVELS)] subject: Subject,
+) {
+    // Without an error the watch is resumed; after one everything is listed first.
+    let ended = || Answer::Events(events.clone(), End::Closed);
+    let try_again = || if events.is_empty() { vec![ended()] } else { vec![ended(), page(&[], "7", "")] };
+    let script = std::iter::once(page(&[], "7", "")).chain((0..20).flat_map(|_| try_again())).collect();
+    let happened = follow(subject, script).await;
+    let waits: Vec<_> = happened.waits().into_iter().filter(|wait| *wait >= Duration::from_millis(100)).collect();
+    assert_eq!(waits.len(), 20, "{waits:?}");
+    assert!(waits[10..].iter().all(|wait| *wait >= Duration::from_secs(15)), "{waits:?}");
 }
 
 #[rstest]
@@ -206,6 +231,7 @@ fn refusal_names_the_next_step(#[case] code: u16, #[case] is_passing: bool, #[ca
 #[case(404, Collection::Pods, "answers 404: because")]
 #[case(403, Collection::Pods, "allow list and watch on pods in all namespaces")]
 #[case(403, Collection::Pods, "or turn the audit off with --no-audit")]
+#[case(403, Collection::Levelled, "allow list and watch on namespaces")]
 fn refusal_is_of_what_was_asked_for(#[case] code: u16, #[case] collection: Collection, #[case] text: &str) {
     let status = Status { code, message: "because".to_owned(), ..Status::default() };
     let error = WatchError::of_status(&status, collection).to_string();

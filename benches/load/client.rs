@@ -1,0 +1,228 @@
+//! Clients that cost little, so that what is measured is the server.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::time::MissedTickBehavior;
+use tokio_rustls::TlsConnector;
+
+use crate::Error;
+
+/// How many of them there are.
+pub const CONNECTIONS: usize = 8;
+/// Requests that are sent at a rate go out together this often.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How servers are spoken to.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Via {
+    Http1,
+    Http2,
+    /// HTTP/1.1 by wrk.
+    Wrk,
+}
+
+impl Via {
+    /// Whether this machine has it.
+    pub fn is_there(self) -> bool {
+        self != Self::Wrk || Command::new("wrk").arg("-v").output().is_ok()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Wrk => "HTTP/1.1 by wrk",
+        }
+    }
+}
+
+/// Answers a second, what each cost the server, and the latencies of one round.
+pub struct Round {
+    pub rate: f64,
+    pub cpu: Duration,
+    pub p50: Duration,
+    pub p99: Duration,
+}
+
+/// Asks servers.
+#[derive(Clone)]
+pub struct Client {
+    via: Via,
+    tls: TlsConnector,
+    /// Where wrk finds what it is to send.
+    folder: PathBuf,
+}
+
+/// A connection.
+enum Sender {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
+}
+
+impl Sender {
+    /// Sends a review, and waits for the answer.
+    async fn ask(&mut self, url: &Uri, body: Bytes) -> Result<Bytes, Error> {
+        let request = |uri: &str, version: Version| {
+            Request::post(uri)
+                .version(version)
+                .header(header::HOST, "localhost")
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body))
+        };
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let answer = match self {
+            Self::Http1(sender) => sender.send_request(request(path, Version::HTTP_11)?).await?,
+            Self::Http2(sender) => {
+                sender.send_request(request(&format!("https://localhost{path}"), Version::HTTP_2)?).await?
+            }
+        };
+        if answer.status() != StatusCode::OK {
+            return Err(format!("{url} answered {}", answer.status()).into());
+        }
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+}
+
+impl Client {
+    /// One that trusts this CA.
+    pub fn new(via: Via, ca: &Path) -> Result<Self, Error> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca)?)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        if via == Via::Http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        let folder = ca.parent().ok_or("the CA is in no folder")?.to_owned();
+        Ok(Self { via, tls: TlsConnector::from(Arc::new(config)), folder })
+    }
+
+    async fn connect(&self, url: &Uri) -> Result<Sender, Error> {
+        let authority = url.authority().ok_or("no address")?;
+        let stream = TcpStream::connect(authority.as_str()).await?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(self.tls.connect("localhost".try_into()?, stream).await?);
+        let handle = Handle::current();
+        Ok(if self.via == Via::Http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            handle.spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(io).await?;
+            handle.spawn(connection);
+            Sender::Http1(sender)
+        })
+    }
+
+    /// Asks once.
+    pub async fn ask(&self, url: &str, body: Bytes) -> Result<Bytes, Error> {
+        let url: Uri = url.parse()?;
+        self.connect(&url).await?.ask(&url, body).await
+    }
+
+    /// Asks on each connection again as soon as there is an answer.
+    pub async fn closed(&self, url: &str, body: &Bytes, length: Duration) -> Result<Round, Error> {
+        if self.via == Via::Wrk {
+            return self.wrk(url, body, length);
+        }
+        let url: Uri = url.parse()?;
+        let started = Instant::now();
+        let ask = |client: Self, url: Uri, body: Bytes| async move {
+            let (mut sender, mut latencies) = (client.connect(&url).await?, Vec::new());
+            while started.elapsed() < length {
+                let asked = Instant::now();
+                sender.ask(&url, body.clone()).await?;
+                latencies.push(asked.elapsed());
+            }
+            Ok::<_, Error>(latencies)
+        };
+        let handle = Handle::current();
+        let connections: Vec<_> =
+            (0..CONNECTIONS).map(|_| handle.spawn(ask(self.clone(), url.clone(), body.clone()))).collect();
+        let mut latencies = Vec::new();
+        for connection in connections {
+            latencies.extend(connection.await??);
+        }
+        Ok(round(latencies, started.elapsed()))
+    }
+
+    /// Asks so often a second over HTTP/2, whether there are answers or not. Latencies count from when a request was due.
+    pub async fn open(&self, url: &str, body: &Bytes, rate: u32, length: Duration) -> Result<Round, Error> {
+        let url: Uri = url.parse()?;
+        let mut senders = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let Sender::Http2(sender) = self.connect(&url).await? else { return Err("only HTTP/2 asks so".into()) };
+            senders.push(sender);
+        }
+        let (mut ticks, started) = (tokio::time::interval(TICK), Instant::now());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let (mut asking, mut asked, handle) = (Vec::new(), 0_u32, Handle::current());
+        let mut senders = senders.iter().cycle();
+        while started.elapsed() < length {
+            let due = ticks.tick().await.into_std();
+            let all = f64::from(rate) * due.saturating_duration_since(started).as_secs_f64();
+            while f64::from(asked) < all {
+                let Some(sender) = senders.next().cloned() else { return Err("no connections".into()) };
+                let (url, body) = (url.clone(), body.clone());
+                asking.push(handle.spawn(async move {
+                    Sender::Http2(sender).ask(&url, body).await?;
+                    Ok::<_, Error>(due.elapsed())
+                }));
+                asked += 1;
+            }
+        }
+        let mut latencies = Vec::with_capacity(asking.len());
+        for answer in asking {
+            latencies.push(answer.await??);
+        }
+        Ok(round(latencies, started.elapsed()))
+    }
+
+    /// As [`Client::closed`], by wrk with one thread.
+    fn wrk(&self, url: &str, body: &Bytes, length: Duration) -> Result<Round, Error> {
+        let (review, script) = (self.folder.join("review"), self.folder.join("script"));
+        std::fs::write(&review, body)?;
+        let text = format!(
+            "wrk.method = 'POST'\nwrk.body = io.open('{}', 'rb'):read('*all')\n\
+             wrk.headers['Content-Type'] = 'application/json'\n\
+             done = function(summary, latency) print('=', summary.requests / summary.duration * 1e6, \
+             latency:percentile(50), latency:percentile(99), summary.errors.status) end\n",
+            review.display()
+        );
+        std::fs::write(&script, text)?;
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}", length.as_secs()), "-s"]).arg(script).arg(url);
+        let said = String::from_utf8(wrk.output()?.stdout)?;
+        let numbers = said.lines().find_map(|line| line.strip_prefix('=')).ok_or("wrk printed no summary")?;
+        let numbers: Result<Vec<f64>, _> = numbers.split_whitespace().map(str::parse).collect();
+        let [rate, p50, p99, errors] = numbers?[..] else { return Err("wrk printed another summary".into()) };
+        if errors > 0.0 {
+            return Err(format!("{errors} requests failed").into());
+        }
+        let micros = |micros: f64| Duration::from_secs_f64(micros / 1e6);
+        Ok(Round { rate, cpu: Duration::ZERO, p50: micros(p50), p99: micros(p99) })
+    }
+}
+
+fn round(mut latencies: Vec<Duration>, elapsed: Duration) -> Round {
+    latencies.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or_default();
+    Round { rate, cpu: Duration::ZERO, p50: at(50), p99: at(99) }
+}
