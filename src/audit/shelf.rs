@@ -1,6 +1,6 @@
 //! The streams of a namespace, found by the digests in the histories of their tags. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -45,6 +45,15 @@ impl Stock {
             pending: self.pending + other.pending,
         }
     }
+
+    fn without(self, part: Self) -> Self {
+        Self {
+            streams: self.streams - part.streams,
+            unused: self.unused - part.unused,
+            failing: self.failing - part.failing,
+            pending: self.pending - part.pending,
+        }
+    }
 }
 
 /// The streams of a namespace.
@@ -53,6 +62,8 @@ pub(super) struct Shelf {
     streams: HashMap<Arc<str>, Stream>,
     /// Streams that have an image in the history of a tag.
     holders: HashMap<DigestKey, Vec<Arc<str>>>,
+    /// Of all streams together.
+    stock: Stock,
 }
 
 /// A stream, reduced to its histories.
@@ -113,6 +124,11 @@ impl Stream {
         }
     }
 
+    fn stock(&self) -> Stock {
+        let (failing, pending) = (self.failing, self.pending);
+        Stock { streams: 1, unused: usize::from(!self.is_used), failing, pending }
+    }
+
     fn digests(&self) -> impl Iterator<Item = &DigestKey> {
         self.tags.iter().flat_map(|(_, events)| events.iter().map(|event| &event.digest))
     }
@@ -144,6 +160,7 @@ impl Shelf {
             let holders = self.holders.entry(digest.clone()).or_insert_with(|| Vec::with_capacity(1));
             holders.push(Arc::clone(&name));
         }
+        self.stock = self.stock.with(stream.stock());
         self.streams.insert(name, stream);
         digests
     }
@@ -151,6 +168,7 @@ impl Shelf {
     /// Takes a stream out, and gives the digests it had. `None` if it is not there.
     pub(super) fn remove(&mut self, name: &str) -> Option<Vec<DigestKey>> {
         let stream = self.streams.remove(name)?;
+        self.stock = self.stock.without(stream.stock());
         let digests: Vec<_> = stream.digests().cloned().collect();
         for digest in &digests {
             if let Some(holders) = self.holders.get_mut(digest) {
@@ -178,24 +196,21 @@ impl Shelf {
         stream.place(name, digest)
     }
 
-    /// Says anew of the streams that have an image whether one of their images is used.
-    pub(super) fn mark(&mut self, digest: &DigestKey, is_used: impl Fn(&DigestKey, &str, &Repositories) -> bool) {
-        for name in self.holders.get(digest).into_iter().flatten() {
+    /// Says anew of the streams that have one of these images whether one of their images is used.
+    pub(super) fn mark(&mut self, digests: &[DigestKey], is_used: impl Fn(&DigestKey, &str, &Repositories) -> bool) {
+        let holders: BTreeSet<_> = digests.iter().filter_map(|digest| self.holders.get(digest)).flatten().collect();
+        for name in holders {
             if let Some(stream) = self.streams.get_mut(name) {
                 let is_used = stream.digests().any(|digest| is_used(digest, name, &stream.repositories));
+                self.stock = self.stock.without(stream.stock());
                 stream.is_used = is_used;
+                self.stock = self.stock.with(stream.stock());
             }
         }
     }
 
     pub(super) fn stock(&self) -> Stock {
-        let one = |stream: &Stream| Stock {
-            streams: 1,
-            unused: usize::from(!stream.is_used),
-            failing: stream.failing,
-            pending: stream.pending,
-        };
-        self.streams.values().fold(Stock::default(), |all, stream| all.with(one(stream)))
+        self.stock
     }
 
     /// Streams of whose images none is used.

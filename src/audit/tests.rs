@@ -88,6 +88,25 @@ fn tag_that_moves_leaves_its_containers_behind() {
 }
 
 #[test]
+fn pod_is_as_its_worst_container() {
+    let pods = |audit: &Audit| audit.sums().map(|(_, sums)| sums.pods).next().unwrap_or_default();
+    let mut audit = Audit::default();
+    for (pod, images) in [("a", [1, 2]), ("b", [1, 2]), ("c", [1, 1])] {
+        audit.apply_pod(&Key::new("demo", pod), images.map(image).iter().map(String::as_str));
+    }
+    audit.apply_pod(&Key::new("demo", "d"), [&*image(1), "app:1"]);
+    audit.apply_pod(&Key::new("demo", "e"), []);
+    assert_eq!(pods(&audit), [1, 0, 3, 0, 1]);
+    audit.apply_stream(&stream("demo", "app", &[&[1, 2]]));
+    assert_eq!(pods(&audit), [2, 2, 0, 0, 1]);
+    audit.apply_pod(&Key::new("demo", "b"), [&*image(1)]);
+    audit.delete_pod(&Key::new("demo", "d"));
+    assert_eq!(pods(&audit), [3, 1, 0, 0, 0]);
+    audit.delete_stream(&Key::new("demo", "app"));
+    assert_eq!(pods(&audit), [1, 0, 3, 0, 0]);
+}
+
+#[test]
 fn tags_that_fail_or_wait_are_counted() {
     let mut audit = Audit::default();
     let from = json!({"kind": "DockerImage", "name": "q.io/a:1"});
@@ -177,16 +196,19 @@ proptest! {
         }
         prop_assert_eq!(seen(&audit), seen(&fresh));
         // Each container is judged again by itself.
-        let mut counted: BTreeMap<String, [usize; 5]> = BTreeMap::new();
+        let mut counted: BTreeMap<String, (Counts, Counts)> = BTreeMap::new();
         for ((namespace, _), images) in &pods {
             let namespace = format!("n{namespace}");
-            let counts = counted.entry(namespace.clone()).or_default();
-            for number in images {
-                counts[audit.standing(&namespace, &image_of(*number)).rank()] += 1;
+            let (containers, worst) = counted.entry(namespace.clone()).or_default();
+            let ranks: Vec<_> =
+                images.iter().map(|number| audit.standing(&namespace, &image_of(*number)).rank()).collect();
+            for rank in &ranks {
+                containers[*rank] += 1;
             }
+            worst[ranks.into_iter().max().unwrap_or_default()] += 1;
         }
-        let kept: BTreeMap<String, [usize; 5]> =
-            audit.sums().map(|(name, sums)| (name.to_owned(), sums.containers)).collect();
+        let kept: BTreeMap<String, (Counts, Counts)> =
+            audit.sums().map(|(name, sums)| (name.to_owned(), (sums.containers, sums.pods))).collect();
         prop_assert_eq!(kept, counted);
         for key in audit.pods().collect::<Vec<_>>() {
             audit.delete_pod(&key);

@@ -1,6 +1,7 @@
 //! `pinstream audit`: how far what runs, or what manifests would run, is from the image streams.
 
 mod junit;
+mod policyreport;
 mod report;
 mod sarif;
 mod text;
@@ -37,6 +38,7 @@ use crate::workload::Kinds;
   pinstream audit -A -o wide
   pinstream audit -A -o json --fail-on mutable
   pinstream audit -f manifests/ --streams ./streams --fail-on behind -o sarif > audit.sarif
+  pinstream audit -A -o policyreport | kubectl apply --server-side -f -
   helm template web ./chart | pinstream audit -f - -n demo -o junit")]
 pub(super) struct Audit {
     /// Audit manifests in place of Pods: a file, a directory with all *.yaml, *.yml and *.json below it, or - for standard
@@ -79,6 +81,8 @@ enum Format {
     Sarif,
     /// As JUnit's XML, for pipelines.
     Junit,
+    /// As PolicyReport objects, one for each namespace, for kubectl apply.
+    Policyreport,
 }
 
 /// From which state on a finding is a failure. In the order of [`crate::audit::Standing::STATES`].
@@ -192,6 +196,10 @@ impl Job {
             Format::Yaml => output::yaml(&serde_json::to_value(report)?),
             Format::Sarif => output::json(&sarif::log(report)),
             Format::Junit => Ok(junit::suites(report, self.audit.fail_on.rank().unwrap_or(1))),
+            Format::Policyreport => {
+                let objects = policyreport::objects(report, self.audit.fail_on.rank().unwrap_or(1));
+                output::Structure::Yaml.objects(objects)
+            }
         }
     }
 
@@ -204,3 +212,6 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

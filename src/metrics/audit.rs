@@ -1,4 +1,4 @@
-//! What is counted of an audit: containers by namespace and state, streams, tags.
+//! What is counted of an audit: containers and Pods by namespace and state, streams, tags.
 //!
 //! Namespaces are written by users, so only so many of them are labels; the rest counts together. The label is not called
 //! `namespace`, which is what Prometheus calls the namespace that a process is scraped in.
@@ -20,6 +20,7 @@ pub struct AuditMetrics {
     /// Namespaces that have a label.
     named: Arc<Mutex<BTreeSet<String>>>,
     containers: IntGaugeVec,
+    pods: IntGaugeVec,
     behind_steps: IntGaugeVec,
     behind_seconds: GaugeVec,
     streams: IntGauge,
@@ -44,6 +45,11 @@ impl AuditMetrics {
             containers: by(
                 "pinstream_audit_containers",
                 "Containers by namespace and state of their image.",
+                &["pod_namespace", "state"],
+            )?,
+            pods: by(
+                "pinstream_audit_pods",
+                "Pods by namespace and the worst state of their images.",
                 &["pod_namespace", "state"],
             )?,
             behind_steps: by(
@@ -95,6 +101,7 @@ impl AuditMetrics {
             // What is not there need not be taken out.
             for state in Standing::STATES {
                 let _ = self.containers.remove_label_values(&[namespace, state]);
+                let _ = self.pods.remove_label_values(&[namespace, state]);
             }
             let _ = self.behind_steps.remove_label_values(&[namespace]);
             let _ = self.behind_seconds.remove_label_values(&[namespace]);
@@ -103,8 +110,10 @@ impl AuditMetrics {
     }
 
     fn of_namespace(&self, namespace: &str, sums: &Sums, now: i64) {
-        for (state, count) in Standing::STATES.iter().zip(sums.containers) {
-            self.containers.with_label_values(&[namespace, state]).set(whole(count));
+        for (gauges, counts) in [(&self.containers, sums.containers), (&self.pods, sums.pods)] {
+            for (state, count) in Standing::STATES.iter().zip(counts) {
+                gauges.with_label_values(&[namespace, state]).set(whole(count));
+            }
         }
         self.behind_steps.with_label_values(&[namespace]).set(whole(sums.steps));
         let seconds = sums.behind_since.map_or(0, |since| now.saturating_sub(since.as_second()).max(0));
@@ -133,6 +142,8 @@ mod tests {
         metrics.measure(&audit, 2, 0);
         let count = |namespace: &str| metrics.containers.with_label_values(&[namespace, "mutable"]).get();
         assert_eq!((count("b"), count("c"), count(OTHERS)), (3, 2, 2));
+        let pods = |namespace: &str| metrics.pods.with_label_values(&[namespace, "mutable"]).get();
+        assert_eq!((pods("b"), pods("c"), pods(OTHERS)), (1, 1, 2));
         metrics.clear();
         assert_eq!((count("b"), count(OTHERS)), (0, 0));
     }

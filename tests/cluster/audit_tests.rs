@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use assert_cmd::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::audit_command_tests::audit;
 use crate::control_plane::ControlPlane;
 use crate::importing::controller;
 use crate::release::install_custom_resource;
 use crate::waiting::eventually;
 
-crate::tests![an_audit_agrees_with_an_independent_count];
+crate::tests![an_audit_agrees_with_an_independent_count, a_controller_that_does_not_audit_leaves_pods_alone,];
 
 const NAMESPACES: usize = 40;
 /// The namespace whose tag moves, which has many Pods.
@@ -20,8 +20,19 @@ const MOVED: usize = 11;
 /// Namespaces that have metrics of their own; the rest counts together.
 const NAMED: usize = 30;
 
-/// Containers by namespace and state.
+/// Something counted by namespace and state.
 type Counts = BTreeMap<(String, String), u64>;
+
+/// What is independently counted.
+#[derive(Debug, PartialEq)]
+struct Counted {
+    containers: Counts,
+    /// By the worst state of their containers.
+    pods: Counts,
+}
+
+/// From best to worst.
+const STATES: [&str; 5] = ["current", "behind", "unknown", "mutable", "unresolved"];
 
 fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
     let plane = plane.another();
@@ -47,17 +58,17 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
 
     let controller = controller(&plane, &[&format!("--audit-namespaces={NAMED}")]);
     let counted = count(&plane);
-    for state in ["current", "behind", "unknown", "mutable", "unresolved"] {
-        assert!(counted.keys().any(|(_, counted)| counted == state), "no container is {state}");
+    for state in STATES {
+        assert!(counted.containers.keys().any(|(_, counted)| counted == state), "no container is {state}");
     }
-    assert_eq!(told(&plane), counted);
+    assert_eq!(told(&plane), counted.containers);
     eventually("metrics agree", || measured(&controller.admin("/metrics").1, &counted));
     assert_eq!(controller.metric("pinstream_audit_synced"), Some(1.0));
 
     write_history(&plane, MOVED, &[3, 2, 1]);
     let moved = count(&plane);
     assert_ne!(moved, counted);
-    assert_eq!(told(&plane), moved);
+    assert_eq!(told(&plane), moved.containers);
     eventually("metrics follow", || measured(&controller.admin("/metrics").1, &moved));
     let line = format!("pinstream_audit_behind_steps{{pod_namespace=\"{}\"}}", name(MOVED));
     assert_eq!(controller.metric(&line), Some(2.0));
@@ -68,9 +79,22 @@ fn an_audit_agrees_with_an_independent_count(plane: &ControlPlane) {
         .ok();
     let fewer = eventually("the Pods are gone", || {
         let fewer = count(&plane);
-        (!fewer.keys().any(|(namespace, _)| *namespace == name(MOVED))).then_some(fewer)
+        (!fewer.pods.keys().any(|(namespace, _)| *namespace == name(MOVED))).then_some(fewer)
     });
     eventually("metrics forget", || measured(&controller.admin("/metrics").1, &fewer));
+}
+
+fn a_controller_that_does_not_audit_leaves_pods_alone(plane: &ControlPlane) {
+    let plane = plane.another();
+    install_custom_resource(&plane);
+    let controller = controller(&plane, &["--no-audit", "--lease=default/unaudited"]);
+    eventually("it leads and reads the streams", || {
+        let log = controller.log();
+        if log.contains("image streams listed") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(controller.metric("pinstream_leader"), Some(1.0));
+    assert_eq!(controller.metric("pinstream_audit_synced"), Some(0.0));
+    assert!(!controller.log().contains("Pods"), "{}", controller.log());
 }
 
 fn name(number: usize) -> String {
@@ -117,7 +141,7 @@ fn pods(number: usize) -> Vec<Value> {
 }
 
 /// The independent count.
-fn count(plane: &ControlPlane) -> Counts {
+fn count(plane: &ControlPlane) -> Counted {
     let (pods, streams) =
         (plane.admin().get(&["pods", "-A"]), plane.admin().get(&["imagestreams.pinstream.dev", "-A"]));
     let mut histories: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -126,10 +150,10 @@ fn count(plane: &ControlPlane) -> Counts {
         let images = items.iter().map(|item| item["image"].as_str().unwrap()).collect();
         histories.insert(stream["metadata"]["namespace"].as_str().unwrap(), images);
     }
-    let mut counts = Counts::new();
+    let mut counted = Counted { containers: Counts::new(), pods: Counts::new() };
     for pod in pods["items"].as_array().unwrap() {
         let namespace = pod["metadata"]["namespace"].as_str().unwrap();
-        let spec = &pod["spec"];
+        let (spec, mut worst) = (&pod["spec"], "current");
         for container in ["initContainers", "containers"].iter().flat_map(|list| spec[list].as_array().unwrap()) {
             let image = container["image"].as_str().unwrap();
             let state = match image.split_once('@') {
@@ -141,22 +165,20 @@ fn count(plane: &ControlPlane) -> Counts {
                 None if image.contains('/') => "mutable",
                 None => "unresolved",
             };
-            *counts.entry((namespace.to_owned(), state.to_owned())).or_default() += 1;
+            let rank = |state| STATES.iter().position(|known| *known == state);
+            worst = if rank(state) > rank(worst) { state } else { worst };
+            *counted.containers.entry((namespace.to_owned(), state.to_owned())).or_default() += 1;
         }
+        *counted.pods.entry((namespace.to_owned(), worst.to_owned())).or_default() += 1;
     }
-    counts
+    counted
 }
 
 /// What `pinstream audit -A` says.
 fn told(plane: &ControlPlane) -> Counts {
-    let output = Command::new(env!("CARGO_BIN_EXE_pinstream"))
-        .args(["audit", "-A", "-o", "json", "--fail-on", "unresolved"])
-        .env_clear()
-        .env("KUBECONFIG", plane.admin().kubeconfig())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (code, stdout, stderr) = audit(plane.admin(), &["-A", "-o", "json", "--fail-on", "unresolved"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
     let mut counts = Counts::new();
     for (namespace, sums) in report["namespaces"].as_object().unwrap() {
         for (state, count) in sums["containers"].as_object().unwrap() {
@@ -166,12 +188,18 @@ fn told(plane: &ControlPlane) -> Counts {
     counts
 }
 
-/// Whether the metrics say the same: of the namespaces that are named, and of the rest together.
-fn measured(metrics: &str, expected: &Counts) -> Result<(), String> {
+/// Whether the metrics say the same.
+fn measured(metrics: &str, expected: &Counted) -> Result<(), String> {
+    agrees("pinstream_audit_containers", metrics, &expected.containers)?;
+    agrees("pinstream_audit_pods", metrics, &expected.pods)
+}
+
+/// Whether a metric says the same: of the namespaces that are named, and of the rest together.
+fn agrees(metric: &str, metrics: &str, expected: &Counts) -> Result<(), String> {
     let mut found = Counts::new();
     for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix("pinstream_audit_containers{pod_namespace=\"") else { continue };
-        let (namespace, rest) = rest.split_once("\",state=\"").unwrap();
+        let series = line.strip_prefix(metric).and_then(|rest| rest.strip_prefix("{pod_namespace=\""));
+        let Some((namespace, rest)) = series.and_then(|rest| rest.split_once("\",state=\"")) else { continue };
         let (state, count) = rest.split_once("\"} ").unwrap();
         found.insert((namespace.to_owned(), state.to_owned()), count.parse().unwrap());
     }
@@ -182,5 +210,5 @@ fn measured(metrics: &str, expected: &Counts) -> Result<(), String> {
         *wanted.entry((label.to_owned(), state.clone())).or_default() += count;
     }
     found.retain(|_, count| *count > 0);
-    if found == wanted { Ok(()) } else { Err(format!("{found:?} and not {wanted:?}")) }
+    if found == wanted { Ok(()) } else { Err(format!("{metric}: {found:?} and not {wanted:?}")) }
 }

@@ -8,6 +8,7 @@
 mod address_tests;
 mod admission_policy_random_tests;
 mod admission_policy_tests;
+mod audit_command_tests;
 mod audit_tests;
 mod availability_tests;
 mod bucket_tests;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
         pull_lie_tests::TESTS,
         pull_load_tests::TESTS,
         tutorial_tests::TESTS,
+        audit_command_tests::TESTS,
         address_tests::TESTS,
         audit_tests::TESTS,
         availability_tests::TESTS,

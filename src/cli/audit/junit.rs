@@ -6,16 +6,14 @@ use super::report::{Entry, Report};
 
 /// All suites. A container in a state of this rank or a worse one is a failure.
 pub(super) fn suites(report: &Report, rank: usize) -> String {
-    let fails = |entry: &&&Entry| entry.rank >= rank;
     let (total, failures) = (report.total(), report.count_from(rank));
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"pinstream audit\" tests=\"{total}\" \
          failures=\"{failures}\">\n"
     );
     for namespace in report.namespaces.keys() {
-        let entries = report.current.iter().chain(&report.findings);
-        let entries: Vec<_> = entries.filter(|entry| entry.namespace == *namespace).collect();
-        let failures = entries.iter().filter(fails).count();
+        let entries: Vec<_> = report.current_of(namespace).iter().chain(report.findings_of(namespace)).collect();
+        let failures = entries.iter().filter(|entry| entry.rank >= rank).count();
         let name = escaped(namespace);
         let _ = writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failures}\">", entries.len());
         xml.extend(entries.iter().map(|entry| case(entry, entry.rank >= rank)));
@@ -31,15 +29,16 @@ fn case(entry: &Entry, fails: bool) -> String {
         return format!("    <testcase classname=\"{class}\" name=\"{name}\"/>\n");
     }
     let place = entry.spot.as_ref().map(|spot| format!("{}:{}: ", spot.file, spot.line)).unwrap_or_default();
+    // Some show the attribute and some the text.
     let text = escaped(&format!("{place}{}", entry.sentence()));
     format!(
-        "    <testcase classname=\"{class}\" name=\"{name}\">\n      <failure type=\"{}\" message=\"{text}\"/>\n    \
-         </testcase>\n",
-        entry.state
+        "    <testcase classname=\"{class}\" name=\"{name}\">\n      <failure type=\"{state}\" message=\"{text}\">{text}\
+         </failure>\n    </testcase>\n",
+        state = entry.state
     )
 }
 
-/// A text in an attribute. What XML cannot hold is replaced.
+/// A text, in an attribute too. What XML cannot hold is replaced.
 fn escaped(text: &str) -> String {
     let letter = |letter: char| match letter {
         '&' => "&amp;".to_owned(),

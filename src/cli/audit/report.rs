@@ -21,8 +21,9 @@ pub(super) struct Report {
     pub unused_streams: Vec<String>,
     /// Tags whose newest import failed.
     pub failing_tags: Vec<FailingTag>,
+    /// Containers that are current, in the same order.
     #[serde(skip)]
-    pub current: Vec<Entry>,
+    current: Vec<Entry>,
 }
 
 /// Containers of a namespace, by state.
@@ -30,6 +31,13 @@ pub(super) struct Report {
 pub(super) struct Counts {
     pub objects: usize,
     pub containers: BTreeMap<&'static str, usize>,
+}
+
+impl Counts {
+    /// Containers that are current.
+    pub(super) fn current(&self) -> usize {
+        self.containers.get(Standing::STATES[0]).copied().unwrap_or_default()
+    }
 }
 
 /// A tag whose newest import failed.
@@ -132,8 +140,10 @@ impl Report {
         for (namespace, objects) in objects {
             namespaces.entry(namespace.to_owned()).or_default().objects = objects.len();
         }
-        let (mut findings, current): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.rank > 0);
-        findings.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        let mut entries = entries;
+        // Objects stay in their order.
+        entries.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        let (findings, current) = entries.into_iter().partition(|entry| entry.rank > 0);
         Self { namespaces, findings, unused_streams: Vec::new(), failing_tags: Vec::new(), current }
     }
 
@@ -167,6 +177,16 @@ impl Report {
         self
     }
 
+    /// The findings of a namespace.
+    pub(super) fn findings_of(&self, namespace: &str) -> &[Entry] {
+        part(&self.findings, namespace)
+    }
+
+    /// The containers of a namespace that are current.
+    pub(super) fn current_of(&self, namespace: &str) -> &[Entry] {
+        part(&self.current, namespace)
+    }
+
     /// How many containers there are.
     pub(super) fn total(&self) -> usize {
         self.findings.len() + self.current.len()
@@ -176,4 +196,11 @@ impl Report {
     pub(super) fn count_from(&self, rank: usize) -> usize {
         self.findings.iter().filter(|entry| entry.rank >= rank).count()
     }
+}
+
+/// The part of a namespace, of entries in the order of their namespaces.
+fn part<'e>(entries: &'e [Entry], namespace: &str) -> &'e [Entry] {
+    let begin = entries.partition_point(|entry| *entry.namespace < *namespace);
+    let length = entries[begin..].partition_point(|entry| entry.namespace == namespace);
+    &entries[begin..begin + length]
 }

@@ -12,9 +12,9 @@ pub(super) fn tables(report: &Report, wide: Option<Timestamp>) -> String {
     let mut text = String::new();
     for (namespace, counts) in &report.namespaces {
         text += &summary(namespace, counts);
-        let findings: Vec<_> = report.findings.iter().filter(|entry| entry.namespace == *namespace).collect();
+        let findings = report.findings_of(namespace);
         if !findings.is_empty() {
-            text += &indented(&lines(&findings, wide));
+            text += &indented(&lines(findings, wide));
         }
     }
     if text.is_empty() {
@@ -32,13 +32,13 @@ fn summary(namespace: &str, counts: &Counts) -> String {
     format!("{namespace}: {total} containers of {} objects: {}\n", counts.objects, states.join(", "))
 }
 
-fn lines(findings: &[&Entry], wide: Option<Timestamp>) -> String {
+fn lines(findings: &[Entry], wide: Option<Timestamp>) -> String {
     let mut header = vec!["STATE", "OBJECT", "CONTAINER", "IMAGE", "BEHIND"];
     if wide.is_some() {
         header.extend(["STREAM", "SINCE"]);
     }
     header.push("ADVICE");
-    let line = |entry: &&Entry| {
+    let line = |entry: &Entry| {
         let steps = entry.steps.map(|steps| steps.to_string()).unwrap_or_default();
         let place = entry.spot.as_ref().map(|spot| format!("{}:{} ", spot.file, spot.line)).unwrap_or_default();
         let object = format!("{place}{}", entry.object);
