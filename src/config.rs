@@ -2,6 +2,7 @@
 
 mod audit;
 mod import;
+mod metrics;
 mod parse;
 mod policy;
 mod registry;
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 
 pub use audit::AuditArgs;
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
+pub use metrics::MetricsArgs;
 pub(crate) use parse::duration;
 use parse::{namespaced, registry_host, source};
 pub use policy::{ClusterPolicyArgs, PolicyArgs};

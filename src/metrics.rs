@@ -1,10 +1,11 @@
 //! Every metric that Pinstream has, in one registry. `docs/metrics.md` explains them; a test compares the two.
 //!
-//! Labels take values of closed sets only: nothing that a user writes becomes one.
+//! Labels take values of closed sets, or name only so many of what users write.
 
 mod audit;
 mod policy;
 mod pull;
+mod resolved;
 mod source;
 mod storage;
 mod upstream;
@@ -26,6 +27,7 @@ use prometheus::{
 pub use audit::AuditMetrics;
 pub use policy::PolicyMetrics;
 pub use pull::PullMetrics;
+pub use resolved::ResolvedMetrics;
 pub use source::SourceMetrics;
 pub use storage::StorageMetrics;
 pub use upstream::UpstreamMetrics;
@@ -49,6 +51,8 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// What became of slots, by outcome.
     pub slots: IntCounterVec,
+    /// By which streams they were pinned.
+    pub resolved: ResolvedMetrics,
     /// From the bytes of a review to the bytes of its answer.
     pub decision_seconds: Histogram,
     /// From the head of a request to its answer, the body's arrival included.
@@ -200,6 +204,7 @@ impl Metrics {
                 &["operation", "kind", "outcome"],
             )?,
             slots: counters("pinstream_admission_slots_total", "Image slots by outcome.", &["outcome"])?,
+            resolved: ResolvedMetrics::new(all)?,
             decision_seconds: histogram(
                 "pinstream_admission_decision_duration_seconds",
                 "From the bytes of a review to the bytes of its answer.",

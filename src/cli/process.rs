@@ -15,7 +15,9 @@ use super::controller::host;
 use super::lifecycle::{Life, bind, endless};
 use super::pulling::{Pulling, Upstream};
 use crate::admission::handler::{self, PolicyWebhook, StreamWebhook, Webhook};
-use crate::config::{CertificateSource, ClusterPolicyArgs, LimitArgs, PolicyArgs, ResolveArgs, Source, WriteArgs};
+use crate::config::{
+    CertificateSource, ClusterPolicyArgs, LimitArgs, MetricsArgs, PolicyArgs, ResolveArgs, Source, WriteArgs,
+};
 use crate::controller::import::Settings;
 use crate::controller::local::Local;
 use crate::metrics::{self, Metrics};
@@ -62,6 +64,7 @@ pub(super) struct Process {
     /// What the policy has to do with the cluster, if it runs on one.
     pub cluster: Option<ClusterPolicyArgs>,
     pub writes: WriteArgs,
+    pub metrics: MetricsArgs,
     pub limits: LimitArgs,
 }
 
@@ -222,6 +225,7 @@ impl Process {
     }
 
     fn webhook(&self, shared: &Shared, refusals: Option<Sender<Refused>>) -> Router {
+        self.metrics.set(&shared.metrics.resolved);
         let webhook = Webhook {
             streams: Arc::clone(&shared.streams),
             kinds: Kinds::with(self.resolve.kinds.clone()),

@@ -11,7 +11,8 @@ use super::process::{Process, Serving};
 use super::pulling::Pulling;
 use crate::admission::handler;
 use crate::config::{
-    DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, PolicyArgs, ResolveArgs, Source,
+    DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, MetricsArgs, PolicyArgs,
+    ResolveArgs, Source,
 };
 use crate::store::kube::Access;
 
@@ -43,6 +44,8 @@ pub(super) struct Serve {
     #[command(flatten)]
     server: LocalServerArgs,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -72,6 +75,7 @@ impl Serve {
             policy: self.policy,
             cluster: None,
             writes: self.import.writes(),
+            metrics: self.metrics,
             limits: self.limits,
         };
         lifecycle::run(process.serve(|serving| {

@@ -4,7 +4,9 @@ use clap::Args;
 
 use super::lifecycle;
 use super::process::Process;
-use crate::config::{ClusterPolicyArgs, ClusterServerArgs, LimitArgs, PolicyArgs, ResolveArgs, SourceArgs, WriteArgs};
+use crate::config::{
+    ClusterPolicyArgs, ClusterServerArgs, LimitArgs, MetricsArgs, PolicyArgs, ResolveArgs, SourceArgs, WriteArgs,
+};
 use crate::registry;
 
 /// Run the admission webhook on a cluster
@@ -35,6 +37,8 @@ pub(super) struct Webhook {
     #[command(flatten)]
     server: ClusterServerArgs,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -53,6 +57,7 @@ impl Webhook {
             policy: self.policy,
             cluster: Some(self.cluster_policy),
             writes: self.writes,
+            metrics: self.metrics,
             limits: self.limits,
         };
         lifecycle::run(process.serve(|_| ()))

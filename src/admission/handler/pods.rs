@@ -54,6 +54,10 @@ impl Webhook {
                 for slot in &decision.slots {
                     self.metrics.slots.with_label_values(&[slot.outcome.label()]).inc();
                 }
+                let namespace = asked.map_or("", |asked| &*asked.namespace);
+                for (slot, _) in decision.rewrites() {
+                    self.metrics.resolved.pinned(namespace, &slot.image);
+                }
                 if decision.rewrites().next().is_some() { "patched" } else { "unchanged" }
             }
         };

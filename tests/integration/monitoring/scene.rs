@@ -19,13 +19,16 @@ impl Scene {
     /// A server that has imported.
     pub async fn start() -> Self {
         let upstream = Upstream::start(1 << 16).await;
-        let arguments = ["--registry-listen", "127.0.0.1:0", "--storage", "kept", "--policy", "enforce"];
+        let pulling = ["--registry-listen", "127.0.0.1:0", "--storage", "kept"];
+        let arguments = [&pulling[..], &["--policy", "enforce", "--metrics-streams", "1"]].concat();
         let server = Server::start(&arguments, |folder| {
             fs::write(folder.join("streams/app.json"), upstream.stream().to_string()).unwrap();
         });
         let client = server.client(&[], |client| client);
         let scene = Self { server, upstream, client };
         scene.imports("again").await;
+        let pins = async || scene.server.ask(&scene.client, &pod_review(&["again:1"])).await["patch"].is_string();
+        until("what was imported is pinned", pins).await;
         scene
     }
 
