@@ -43,6 +43,9 @@ const BUCKETS: [f64; 20] = [
 /// Upper bounds in seconds, from 1 ms to 2 min.
 const IMPORT_BUCKETS: [f64; 11] = [1e-3, 5e-3, 2.5e-2, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0];
 
+/// What tags are to the importer.
+const TAG_STATES: [&str; 4] = ["pending", "failed", "scheduled", "imported"];
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -98,6 +101,18 @@ pub struct ImportMetrics {
     pub leader: IntGauge,
     /// Requests to registries, by class of answer.
     pub registry_requests: IntCounterVec,
+}
+
+impl ImportMetrics {
+    /// Another one imports: what is still to be done is its to tell.
+    pub fn is_left(&self) {
+        for state in TAG_STATES {
+            self.tags.with_label_values(&[state]).set(0);
+        }
+        self.queue.set(0);
+        self.overdue_tags.set(0);
+        self.overdue.set(0.0);
+    }
 }
 
 impl ImportMetrics {
@@ -247,7 +262,7 @@ impl Metrics {
             pull: PullMetrics::new(all)?,
             registry,
         };
-        for state in ["pending", "failed", "scheduled", "imported"] {
+        for state in TAG_STATES {
             metrics.import.tags.with_label_values(&[state]);
         }
         metrics.import.imports.with_label_values(&["imported", ""]);

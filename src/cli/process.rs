@@ -214,7 +214,9 @@ impl Process {
             (Err(error), Source::Cluster(_)) => return Err(error.into()),
         };
         if reads_labels {
-            supervisor.spawn("levels", endless(Watched::levels(client.clone(), Arc::clone(&shared.levels)).keep()));
+            let is_patient = matches!(self.source, Source::Cluster(_));
+            let levels = Watched::levels(client.clone(), Arc::clone(&shared.levels), is_patient);
+            supervisor.spawn("levels", endless(levels.keep()));
         }
         if !writes_events {
             return Ok(None);

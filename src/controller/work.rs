@@ -54,6 +54,10 @@ impl<R: Remote> Work<R> {
             }
             self.metrics.leader.set(0);
             self.source.is_left();
+            self.metrics.is_left();
+            if let Some(auditing) = &self.auditing {
+                auditing.metrics.clear();
+            }
         }
     }
 

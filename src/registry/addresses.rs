@@ -13,13 +13,16 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Where nobody has a registry: link-local addresses, at which clouds tell machines their credentials, and those that some
 /// of them use in place of one.
-const MACHINES_ONLY: [&str; 7] = [
+const MACHINES_ONLY: [&str; 9] = [
     "169.254.0.0/16",
     "fe80::/10",
     // Amazon, over IPv6.
     "fd00:ec2::254/128",
+    "fd00:ec2::23/128",
     // Google, over IPv6.
     "fd20:ce::254/128",
+    // Scaleway, over IPv6.
+    "fd00:42::42/128",
     // Alibaba.
     "100.100.100.200/32",
     // Azure.
@@ -69,7 +72,10 @@ impl Addresses {
     /// It may be connected to.
     #[must_use]
     pub fn permit(&self, address: IpAddr) -> bool {
-        let address = embedded(address);
+        self.permit_written(address) && self.permit_written(embedded(address))
+    }
+
+    fn permit_written(&self, address: IpAddr) -> bool {
         let smallest = |networks: &[IpNet]| {
             networks.iter().filter(|network| network.contains(&address)).map(IpNet::prefix_len).max()
         };
@@ -132,7 +138,7 @@ fn embedded(address: IpAddr) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     };
     match parts {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0 | 1, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             short(high, low)
         }
         _ => address,
@@ -159,12 +165,15 @@ mod tests {
     #[case("fe80::1")]
     #[case("febf::1")]
     #[case("fd00:ec2::254")]
+    #[case("fd00:ec2::23")]
+    #[case("fd00:42::42")]
     #[case("fd20:ce::254")]
     #[case("100.100.100.200")]
     #[case("168.63.129.16")]
     #[case("192.0.0.192")]
     #[case::mapped("::ffff:169.254.169.254")]
     #[case::nat64("64:ff9b::a9fe:a9fe")]
+    #[case::nat64_of_ones_own("64:ff9b:1::a9fe:a9fe")]
     #[case::six_to_four("2002:a9fe:a9fe::1")]
     fn metadata_of_machines_is_out_of_reach(#[case] address: &str) {
         assert!(!Addresses::default().permit(address.parse().unwrap()), "{address}");
@@ -196,6 +205,10 @@ mod tests {
         let addresses = Addresses::default().with(&nets(&["10.1.0.0/16"]), &nets(&["10.0.0.0/8", "10.1.2.3/32"]));
         let permitted = |address: &str| addresses.permit(address.parse().unwrap());
         assert_eq!(["10.2.0.1", "10.1.0.1", "10.1.2.3"].map(permitted), [false, true, false]);
+        let translated = Addresses::default().with(&[], &nets(&["64:ff9b::/96"]));
+        assert!(
+            !translated.permit("64:ff9b::a00:1".parse().unwrap()) && translated.permit("10.0.0.1".parse().unwrap())
+        );
         let metadata = "169.254.169.254".parse().unwrap();
         assert!(!Addresses::default().with(&nets(&["0.0.0.0/0"]), &[]).permit(metadata));
         assert!(Addresses::default().with(&nets(&["169.254.0.0/16"]), &[]).permit(metadata));

@@ -19,6 +19,9 @@ use crate::metrics::ServerMetrics;
 /// How long to wait after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many accepts may fail while the last ones are let in.
+const LAST_FAILURES: u32 = 16;
+
 /// What a listener lets its clients take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -106,8 +109,13 @@ impl Listener {
             }
         }
         // Clients that are connected as far as they can tell are served; after that there is nobody to connect to.
-        while let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
-            self.accepted(accepted, &permits, &mut connections, &phases);
+        let mut failures = 0;
+        while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
+            match accepted {
+                Ok(accepted) => self.accepted(accepted, &permits, &mut connections, &phases),
+                Err(_) if failures < LAST_FAILURES => failures += 1,
+                Err(_) => break,
+            }
         }
         drop(self.socket);
         let drained = async { while connections.join_next().await.is_some() {} };

@@ -69,10 +69,13 @@ impl Pinstream {
         let (streams, certificates) = (folder.join("streams"), folder.join("certs"));
         fs::create_dir(&streams).unwrap();
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/streams")).unwrap() {
-            let entry = entry.unwrap();
-            let text = fs::read_to_string(entry.path()).unwrap();
-            let text = text.replace("namespace: demo", &format!("namespace: {namespace}"));
-            fs::write(streams.join(entry.file_name()), text).unwrap();
+            let path = entry.unwrap().path();
+            // Whoever served them has a folder beside them.
+            if path.is_file() {
+                let text = fs::read_to_string(&path).unwrap();
+                let text = text.replace("namespace: demo", &format!("namespace: {namespace}"));
+                fs::write(streams.join(path.file_name().unwrap()), text).unwrap();
+            }
         }
         let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
         certs.arg("certs").args(names).arg("--out").arg(&certificates).assert().success();

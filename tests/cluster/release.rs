@@ -173,8 +173,9 @@ pub fn image_of_pod(user: &User, image: &str) -> String {
 /// The streams of `examples/`, as custom resources of whatever namespace they are applied to.
 fn example_streams() -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/streams");
-    let texts = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
-    let texts: Vec<String> = texts.collect();
+    // Whoever served them has a folder beside them.
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let texts: Vec<String> = files.map(|path| fs::read_to_string(path).unwrap()).collect();
     texts.join("\n---\n").replace("image.openshift.io/v1", "pinstream.dev/v1").replace("  namespace: demo\n", "")
 }
 

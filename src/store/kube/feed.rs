@@ -56,6 +56,7 @@ impl Sink for Feed {
 
     fn end_list(&mut self) {
         let listed = self.listed.take().unwrap_or_default();
+        self.problems.retain(|key, _| listed.contains(key));
         let gone: Vec<_> = self.known.difference(&listed).cloned().collect();
         for key in gone {
             self.delete(&key);

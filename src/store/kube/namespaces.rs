@@ -7,7 +7,7 @@ use std::time::Instant;
 use kube::Client;
 
 use super::objects::Item;
-use super::watch::{Sink, Subject, Watched};
+use super::watch::{Sink, Subject, WatchError, Watched};
 use crate::policy::{LEVEL_LABEL, Level};
 use crate::store::levels::CurrentLevels;
 use crate::stream::Key;
@@ -17,6 +17,7 @@ type Said = HashMap<Box<str>, Option<Level>>;
 
 /// Publishes what namespaces say.
 pub struct LevelFeed {
+    is_patient: bool,
     levels: Arc<CurrentLevels>,
     said: Said,
     /// What the list that is under way has brought.
@@ -24,10 +25,11 @@ pub struct LevelFeed {
 }
 
 impl Watched<LevelFeed> {
-    /// Keeps the levels that the namespaces of a cluster say. They are settled after the first try, whatever comes of it.
+    /// Keeps the levels that the namespaces of a cluster say. They are settled once they were listed or cannot be; if it is not
+    /// patient, after the first try, whatever comes of it.
     #[must_use]
-    pub fn levels(client: Client, levels: Arc<CurrentLevels>) -> Self {
-        Self::of(client, Subject::Levels, LevelFeed { levels, said: Said::new(), listed: None })
+    pub fn levels(client: Client, levels: Arc<CurrentLevels>, is_patient: bool) -> Self {
+        Self::of(client, Subject::Levels, LevelFeed { is_patient, levels, said: Said::new(), listed: None })
     }
 }
 
@@ -66,8 +68,10 @@ impl Sink for LevelFeed {
 
     fn is_lost(&mut self, _since: Instant) {}
 
-    fn has_failed(&mut self) {
-        self.levels.settle();
+    fn has_failed(&mut self, error: &WatchError) {
+        if !self.is_patient || !error.is_passing() {
+            self.levels.settle();
+        }
     }
 }
 
@@ -86,10 +90,14 @@ mod tests {
 
     /// The levels after the script.
     async fn levels(script: Vec<Answer>) -> Arc<CurrentLevels> {
+        levels_if(true, script).await
+    }
+
+    async fn levels_if(is_patient: bool, script: Vec<Answer>) -> Arc<CurrentLevels> {
         let levels = Arc::new(CurrentLevels::new(Levels { default: Level::Warn, ..Levels::default() }));
         let (client, requests) = server(script);
         tokio::select! {
-            () = Watched::levels(client, Arc::clone(&levels)).keep() => {}
+            () = Watched::levels(client, Arc::clone(&levels), is_patient).keep() => {}
             () = requests.are_over() => {}
         }
         levels
@@ -133,5 +141,14 @@ mod tests {
         let refused = levels(vec![refusal(403)]).await;
         assert!(refused.is_settled());
         assert_eq!(of(&refused, &["a"]), ["warn"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn levels_that_come_later_are_waited_for_unless_streams_need_no_cluster() {
+        assert!(!levels(vec![refusal(503), refusal(429)]).await.is_settled());
+        assert!(levels_if(false, vec![refusal(503)]).await.is_settled());
+        let listed = levels(vec![refusal(503), page(&[namespace("a", "enforce")], "7", "")]).await;
+        assert!(listed.is_settled());
+        assert_eq!(of(&listed, &["a"]), ["enforce"]);
     }
 }

@@ -48,7 +48,10 @@ impl Watched<PodFeed> {
 
 impl Sink for PodFeed {
     fn begin_list(&mut self) {
-        self.waiting.push(PodChange::Began);
+        // A list that could not even begin was told of already.
+        if self.waiting.last() != Some(&PodChange::Began) {
+            self.waiting.push(PodChange::Began);
+        }
     }
 
     fn end_list(&mut self) {

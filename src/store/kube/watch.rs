@@ -46,7 +46,7 @@ pub(super) trait Sink: Send {
     /// The watch is not up; what was told is as old as that.
     fn is_lost(&mut self, since: Instant);
     /// A try failed. What was told before stays.
-    fn has_failed(&mut self) {}
+    fn has_failed(&mut self, _error: &WatchError) {}
     /// Something was told, a page or a part of a watch. Nothing more is read before this is over.
     fn hand_on(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -66,6 +66,8 @@ pub struct Watched<S> {
     is_loaded: bool,
     /// A failure was reported, and not yet that it is over.
     is_failing: bool,
+    /// The last error was that the API server had forgotten where the watch was.
+    has_expired: bool,
     /// When the API server was last heard while the watch was up.
     heard: Instant,
     backoff: Backoff,
@@ -83,6 +85,7 @@ impl<S: Sink> Watched<S> {
             version: None,
             is_loaded: false,
             is_failing: false,
+            has_expired: false,
             heard: Instant::now(),
             backoff: Backoff::default(),
         }
@@ -99,9 +102,15 @@ impl<S: Sink> Watched<S> {
                 self.version = None;
                 self.collection = None;
             }
+            // What was forgotten during an outage is listed at once, but not if that happens again and again.
+            let has_expired = error == WatchError::Expired;
+            if has_expired && !self.has_expired {
+                self.backoff.reset();
+            }
+            self.has_expired = has_expired;
             let wait = self.backoff.next(RandomState::new().hash_one(()));
             self.report(&error, wait);
-            self.sink.has_failed();
+            self.sink.has_failed(&error);
             tokio::time::sleep(wait).await;
         }
     }

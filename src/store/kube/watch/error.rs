@@ -58,7 +58,7 @@ impl WatchError {
     }
 
     /// The watch can go on from where it was once this is over. Otherwise things may have changed unseen.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(in crate::store::kube) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Silent(_) | Self::Short => true,
             Self::Refused { code, .. } => *code == 429 || *code >= 500,

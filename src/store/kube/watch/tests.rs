@@ -212,6 +212,17 @@ async fn watches_that_end_at_once_become_fewer(
 }
 
 #[rstest]
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_during_an_outage_is_listed_at_once(#[values(STREAMS, PODS, LEVELS)] subject: Subject) {
+    let gone = Answer::Events(vec![event("ERROR", &status(410))], End::Closed);
+    let outage = (0..10).map(|_| refusal(503));
+    let script = std::iter::once(page(&[], "7", "")).chain(outage).chain([gone, page(&[], "8", "")]).collect();
+    let happened = follow(subject, script).await;
+    let waits: Vec<_> = happened.waits().into_iter().filter(|wait| *wait >= Duration::from_millis(100)).collect();
+    assert!(waits[9] > Duration::from_secs(10) && waits[10] < Duration::from_secs(1), "{waits:?}");
+}
+
+#[rstest]
 #[case(401, false, "check the Pod's ServiceAccount token")]
 #[case(403, false, "allow get, list and watch on imagestreams.pinstream.dev")]
 #[case(404, false, "pinstream crd | kubectl apply")]
