@@ -62,9 +62,12 @@ impl<'plane> Judges<'plane> {
 
     /// Waits until both refuse objects of that kind that are not pinned, or let them pass.
     pub fn wait_until(&self, kind: &str, is_refused: bool) {
+        // Under a name of its own: one that passes must not be there already.
+        let mut probe = valid(kind, &pod_spec(&[UNPINNED]));
+        probe["metadata"]["name"] = json!("probe");
         for (namespace, judge) in self.both() {
             eventually(&format!("{kind}s are refused by the {judge}: {is_refused}"), || {
-                let answer = post(namespace, kind, valid(kind, &pod_spec(&[UNPINNED])));
+                let answer = post(namespace, kind, probe.clone());
                 refusal(&answer, judge).is_some() == is_refused
             });
         }
