@@ -43,6 +43,9 @@ const BUCKETS: [f64; 20] = [
 /// Upper bounds in seconds, from 1 ms to 2 min.
 const IMPORT_BUCKETS: [f64; 11] = [1e-3, 5e-3, 2.5e-2, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0];
 
+/// The label of all that have none of their own, because only so many are named. No object can have that name.
+const OTHERS: &str = "(other)";
+
 /// What tags are to the importer.
 const TAG_STATES: [&str; 4] = ["pending", "failed", "scheduled", "imported"];
 

@@ -8,11 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{Gauge, GaugeVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::added;
+use super::{OTHERS, added};
 use crate::audit::{Audit, Standing, Sums};
-
-/// The label of all namespaces that have none of their own. No namespace can have that name.
-const OTHERS: &str = "(other)";
 
 /// What the audit counts.
 #[derive(Clone, Debug)]

@@ -5,11 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::added;
+use super::{OTHERS, added};
 use crate::stream::Key;
-
-/// What the streams count as that are not named.
-const OTHERS: &str = "(other)";
 
 /// What each stream was used for.
 #[derive(Debug)]
