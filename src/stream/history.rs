@@ -158,20 +158,14 @@ pub fn find<'a>(status: &'a Status, id: &str) -> Result<&'a TagEvent, FindError>
     }
 }
 
-/// Lets go of the oldest entries of a tag until `most` are left. The newest, and those whose image `is_used`, stay.
-/// Gives the images that went.
-pub fn cap(events: &mut TagEvents, most: usize, is_used: impl Fn(&str) -> bool) -> Vec<String> {
-    let mut excess = events.items.len().saturating_sub(most.max(1));
-    let mut gone = Vec::new();
-    let mut index = events.items.len();
-    while excess > 0 && index > 1 {
-        index -= 1;
-        if !is_used(&events.items[index].image) {
-            gone.push(events.items.remove(index).image);
-            excess -= 1;
-        }
-    }
-    gone
+/// Lets go of all but the newest `most` entries of a tag, at least one. Of what is older stays the newest entry of each
+/// image that `is_used` and has none among those.
+pub fn cap(events: &mut TagEvents, most: usize, is_used: impl Fn(&str) -> bool) {
+    let most = most.max(1);
+    let mut kept: BTreeSet<String> = events.items.iter().take(most).map(|event| event.image.clone()).collect();
+    let mut older = events.items.split_off(most.min(events.items.len()));
+    older.retain(|event| is_used(&event.image) && kept.insert(event.image.clone()));
+    events.items.append(&mut older);
 }
 
 /// The generation up to which the history of a tag answers what was asked: that of its newest entry, or of the failure
@@ -317,20 +311,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cap_keeps_the_newest_the_used_and_the_order(
+        fn cap_keeps_the_newest_and_one_entry_of_what_is_used(
             images in prop::collection::vec(0_u8..20, 0..40), used in prop::collection::btree_set(0_u8..20, 0..10), most in 0_usize..30
         ) {
             let items: Vec<_> = images.iter().map(|image| event("p", &image.to_string(), 1)).collect();
             let mut events = TagEvents { tag: "1".into(), items: items.clone(), conditions: Vec::new() };
             let is_used = |image: &str| image.parse::<u8>().is_ok_and(|image| used.contains(&image));
-            let gone = cap(&mut events, most, is_used);
-            prop_assert_eq!(events.items.len() + gone.len(), items.len());
-            prop_assert_eq!(events.items.first(), items.first());
-            prop_assert!(gone.iter().all(|image| !is_used(image)));
-            let kept_used = events.items.iter().filter(|event| is_used(&event.image)).count();
-            prop_assert_eq!(kept_used, items.iter().filter(|event| is_used(&event.image)).count());
-            let free = events.items.iter().skip(1).filter(|event| !is_used(&event.image)).count();
-            prop_assert!(events.items.len() <= most.max(1) || free == 0);
+            cap(&mut events, most, is_used);
+            let newest = most.max(1).min(items.len());
+            prop_assert_eq!(&events.items[..newest], &items[..newest]);
+            let has = |items: &[TagEvent], image: &str| items.iter().any(|event| event.image == image);
+            for (index, event) in events.items.iter().enumerate().skip(newest) {
+                prop_assert!(is_used(&event.image) && !has(&events.items[..index], &event.image));
+            }
+            for event in items.iter().filter(|event| is_used(&event.image)) {
+                prop_assert!(has(&events.items, &event.image));
+            }
         }
     }
 }

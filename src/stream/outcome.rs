@@ -326,7 +326,7 @@ mod tests {
         stream.metadata.annotations.insert(HISTORY_LIMIT.into(), "3".into());
         let outcome = apply(&stream, &[result(&stream, Ok(6))], now(), &[digest(1)].into());
         let images: Vec<_> = outcome.stream.status.tag("1").unwrap().items.iter().map(|event| &event.image).collect();
-        assert_eq!(images, [&digest(6), &digest(5), &digest(1)]);
+        assert_eq!(images, [&digest(6), &digest(5), &digest(4), &digest(1)]);
         stream.metadata.annotations.insert(HISTORY_LIMIT.into(), "none".into());
         assert_eq!(history_limit(&stream), HISTORY_LIMIT_DEFAULT);
     }
