@@ -23,6 +23,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use tokio::runtime::Handle;
 
 pub use audit::AuditMetrics;
 pub use policy::PolicyMetrics;
@@ -83,6 +84,8 @@ pub struct Metrics {
     pub storage: StorageMetrics,
     /// Where what is pulled comes from.
     pub upstream: UpstreamMetrics,
+    /// Asynchronous tasks that have not ended.
+    tasks: IntGauge,
 }
 
 /// What the importer counts.
@@ -263,6 +266,7 @@ impl Metrics {
                 )?,
             },
             pull: PullMetrics::new(all)?,
+            tasks: integer("pinstream_tasks", "Asynchronous tasks of the process.")?,
             registry,
         };
         for state in TAG_STATES {
@@ -286,6 +290,9 @@ impl Metrics {
     }
 
     fn encode(&self) -> Response {
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.set(i64::try_from(runtime.metrics().num_alive_tasks()).unwrap_or(i64::MAX));
+        }
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
         match encoder.encode(&self.registry.gather(), &mut text) {

@@ -40,6 +40,7 @@ pub struct ControlPlane {
 }
 
 /// A namespace of a test's own, as its administrator sees it.
+#[derive(Clone)]
 pub struct Namespace {
     pub name: String,
     admin: User,

@@ -66,6 +66,11 @@ mod resolving_tests;
 mod rotation_tests;
 mod sending;
 mod service;
+mod soak;
+mod soak_model;
+mod soak_moves;
+mod soak_samples;
+mod soak_tests;
 mod storage_tests;
 mod stream_writes_tests;
 mod streams_tests;
@@ -162,6 +167,7 @@ fn main() -> ExitCode {
         audit_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
+        soak_tests::TESTS,
         storage_tests::TESTS,
     ]
     .concat();
@@ -190,11 +196,12 @@ fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shar
 
 /// Runs the benches whose names contain that, each on a control plane of its own.
 fn bench(tools: &Tools, filter: &str) {
-    let benches: [Test; 4] = [
+    let benches: [Test; 5] = [
         ("pod_creation", latency_bench::pod_creation),
         ("import", import_bench::import),
         ("schedule", import_bench::schedule),
         ("pictures", pictures_bench::pictures),
+        ("soak", soak_tests::soak),
     ];
     for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {
         bench(&ControlPlane::start(tools).unwrap());

@@ -42,6 +42,8 @@ pub struct Node {
 pub struct Seen {
     /// Admin ports of the webhooks that are ready.
     admin_ports: Mutex<Vec<u16>>,
+    /// Names and admin ports of all processes that are ready.
+    processes: Mutex<Vec<(String, u16)>>,
     /// Processes that ended without being told to.
     failures: AtomicUsize,
     /// What all processes logged, of ended ones too.
@@ -51,6 +53,11 @@ pub struct Seen {
 impl Seen {
     pub fn admin_ports(&self) -> Vec<u16> {
         self.admin_ports.lock().unwrap().clone()
+    }
+
+    /// Names and admin ports of all processes that are ready, webhook or not.
+    pub fn processes(&self) -> Vec<(String, u16)> {
+        self.processes.lock().unwrap().clone()
     }
 
     /// The value of one line of the metrics of a webhook that is ready.
@@ -319,8 +326,11 @@ impl Kubelet {
                 running.is_ready = if told.is_ok_and(|answer| answer.status == 200) { is_ready } else { !is_ready };
             }
         }
-        let running = self.running.values().filter(|running| running.is_ready && !running.is_told_to_end);
-        let ready: Vec<&Running> = running.collect();
+        let is_ready = |running: &Running| running.is_ready && !running.is_told_to_end;
+        let processes = self.running.iter().filter(|(_, running)| is_ready(running));
+        *self.seen.processes.lock().unwrap() =
+            processes.map(|(name, running)| (name.clone(), running.admin_port)).collect();
+        let ready: Vec<&Running> = self.running.values().filter(|running| is_ready(running)).collect();
         for (command, service) in &self.services {
             let serving = ready.iter().filter(|running| running.command == *command);
             service.lead_to(serving.map(|running| running.port).collect());

@@ -17,6 +17,11 @@ impl Random {
         Self(seed)
     }
 
+    /// With that seed.
+    pub fn with(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below that.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit

@@ -107,11 +107,16 @@ impl<'plane> Release<'plane> {
 
     /// A namespace that the release is for, with more labels; the streams of the examples are in it.
     pub fn user_namespace(&self, labels: &Value) -> Namespace {
-        let mut all = json!({LABEL: self.name});
-        merge(&mut all, labels);
-        let namespace = self.plane.namespace_with_labels(&all);
+        let namespace = self.empty_namespace(labels);
         Self::add_streams(&namespace);
         namespace
+    }
+
+    /// The same without streams.
+    pub fn empty_namespace(&self, labels: &Value) -> Namespace {
+        let mut all = json!({LABEL: self.name});
+        merge(&mut all, labels);
+        self.plane.namespace_with_labels(&all)
     }
 
     /// Adds the streams of the examples to a namespace.
