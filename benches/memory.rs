@@ -1,18 +1,23 @@
-//! What a server holds in memory: idle over the examples, and over 10,000 streams × 10 tags × 5 images.
+//! What a server takes that has nothing to do: memory and processor, over the examples, and over 10,000 streams × 10 tags
+//! × 5 images.
 //!
-//! `cargo bench --bench memory`. Prints the resident size from `/proc` once everything is loaded.
+//! `cargo bench --bench memory`. Prints the resident size from `/proc` once everything is loaded, and then how long it ran.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 const STREAMS: usize = 10_000;
 const TAGS: usize = 10;
 const ITEMS: usize = 5;
+/// How long it is watched, after a while in which it comes to rest.
+const REST: Duration = Duration::from_secs(5);
+const WATCHED: Duration = Duration::from_secs(30);
 
 type Error = Box<dyn std::error::Error>;
 
@@ -75,12 +80,27 @@ fn report(what: &str, streams: &Path) -> Result<(), Error> {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<u32>().map_or(f64::NAN, |kib| f64::from(kib) / 1024.0)
     };
+    thread::sleep(REST);
+    let before = ran(child.id())?;
+    thread::sleep(WATCHED);
+    let idle = (ran(child.id())? - before).as_secs_f64() / WATCHED.as_secs_f64();
     println!(
-        "{what:35} resident {:6.1} MiB, peak {:6.1} MiB, ready after {elapsed:.1?}",
+        "{what:35} resident {:6.1} MiB, peak {:6.1} MiB, ready after {elapsed:.1?}, then {:.3} % of a core",
         size("VmRSS:"),
-        size("VmHWM:")
+        size("VmHWM:"),
+        100.0 * idle
     );
     child.kill()?;
     child.wait()?;
     Ok(())
+}
+
+/// How long all threads of a process ran; `/proc/PID/stat` counts in hundredths of a second, which is too coarse.
+fn ran(process: u32) -> Result<Duration, Error> {
+    let mut sum = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += Duration::from_nanos(text.split_whitespace().next().ok_or("an empty schedstat")?.parse()?);
+    }
+    Ok(sum)
 }

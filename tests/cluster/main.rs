@@ -64,6 +64,7 @@ mod release_registry_tests;
 mod release_tests;
 mod resolving_tests;
 mod rotation_tests;
+mod saturation_bench;
 mod sending;
 mod service;
 mod soak;
@@ -196,11 +197,12 @@ fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shar
 
 /// Runs the benches whose names contain that, each on a control plane of its own.
 fn bench(tools: &Tools, filter: &str) {
-    let benches: [Test; 5] = [
+    let benches: [Test; 6] = [
         ("pod_creation", latency_bench::pod_creation),
         ("import", import_bench::import),
         ("schedule", import_bench::schedule),
         ("pictures", pictures_bench::pictures),
+        ("saturation", saturation_bench::saturation),
         ("soak", soak_tests::soak),
     ];
     for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {

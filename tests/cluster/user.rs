@@ -113,6 +113,11 @@ impl User {
         Self { kubeconfig, ..self.clone() }
     }
 
+    /// Where the API server is, `https://HOST:PORT`.
+    pub fn server(&self) -> &str {
+        &self.access.server
+    }
+
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
