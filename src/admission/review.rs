@@ -149,8 +149,8 @@ pub enum Read<'a> {
 pub fn read<'a>(body: &'a [u8], kinds: &'a Kinds) -> Result<Read<'a>, NoReview> {
     // What is wrong is found out by reading once more, objects after the rest.
     let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
-        Ok(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
-        Err(_) => match Opened::read(body)? {
+        Some(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
+        None => match Opened::read(body)? {
             Opened::Request(request) => Matter::read(request, kinds, workload),
             Opened::Unreadable { uid, reason } => {
                 return Ok(Read::Malformed { uid: uid.into(), asked: None, reason });
