@@ -5,6 +5,7 @@
 //! * pure, without clock, I/O and async: [`mod@reference`] (an image reference exactly as written) ← [`stream`] (what an
 //!   image stream is), [`workload`] (where images stand in an object) ← [`index`] (what resolving reads) ←
 //!   [`admission::decide`] and [`admission::review`] (a question and its answer); [`policy`] (which images may run)
+//! * [`json`]: JSON of which little is read. Pure too
 //! * [`audit`]: how far what runs is from its streams. Pure too
 //! * [`store`]: where streams live, and the current snapshot
 //! * [`admission::handler`]: the webhook
@@ -25,6 +26,7 @@ pub mod digest;
 pub mod glob;
 pub mod image;
 pub mod index;
+pub mod json;
 pub mod logging;
 pub mod metrics;
 pub mod mirror;

@@ -8,6 +8,7 @@
 //! which `tests/tools/build` builds.
 
 mod client;
+#[path = "../common/payloads.rs"]
 mod payloads;
 #[path = "../common/registry.rs"]
 mod registry;
@@ -17,8 +18,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use base64::Engine as _;
-use serde_json::Value;
 
 use crate::client::{Client, Round, Via};
 use crate::payloads::{Images, Payload};
@@ -78,7 +77,7 @@ impl Site {
         let mut answers = Vec::new();
         for payload in &self.payloads {
             let answer = http2.ask(&self.webhook.url(0), payload.body().into()).await?;
-            check(payload, &payload.expected, &answer)?;
+            payload.check(&payload.expected, &answer)?;
             answers.push(answer);
         }
         let constant = Server::constant(&self.folder, &answers)?;
@@ -144,7 +143,7 @@ impl Site {
                 let (body, their_body) = (Bytes::from(ours.body()), Bytes::from(theirs.body()));
                 // It pins whatever is written, unchanged or not.
                 let expected = vec![pinned.clone(); theirs.expected.len()];
-                check(theirs, &expected, &runtime.block_on(client.ask(&digester.url(0), their_body.clone()))?)?;
+                theirs.check(&expected, &runtime.block_on(client.ask(&digester.url(0), their_body.clone()))?)?;
                 let mut pairs = Vec::new();
                 for _ in 0..ROUNDS {
                     let theirs = runtime.block_on(client.closed(&digester.url(0), &their_body, self.length))?;
@@ -156,23 +155,6 @@ impl Site {
             }
         }
         Ok(())
-    }
-}
-
-/// Applies the patch of an answer, and compares the images that the object has then.
-fn check(payload: &Payload, expected: &[String], answer: &[u8]) -> Result<(), Error> {
-    let answer: Value = serde_json::from_slice(answer)?;
-    let response = &answer["response"];
-    let mut object = payload.object().clone();
-    if let Some(patch) = response["patch"].as_str() {
-        let patch = base64::engine::general_purpose::STANDARD.decode(patch)?;
-        json_patch::patch(&mut object, &serde_json::from_slice::<json_patch::Patch>(&patch)?)?;
-    }
-    let is_right = response["allowed"] == true && response["uid"] == *payload.uid();
-    if is_right && Payload::images(&object) == expected {
-        Ok(())
-    } else {
-        Err(format!("{}: {answer}", payload.name).into())
     }
 }
 

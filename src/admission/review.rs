@@ -48,10 +48,10 @@ pub fn answer(
     kinds: &Kinds,
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    match Read::of(body, kinds)? {
+    match read(body, kinds)? {
         Read::Matter(asked, matter) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
-            let answer = response(&asked.uid, &decision, matter.kind).to_bytes();
+            let answer = matter.answer(&asked, &decision);
             witness(Some(&asked), &Verdict::Decided(&matter.object, &decision));
             Ok(answer)
         }
@@ -77,7 +77,7 @@ pub fn validate(
     kinds: &Kinds,
     witness: impl FnOnce(Option<&Asked<'_>>, &Judged<'_>),
 ) -> Result<Vec<u8>, NoReview> {
-    match Read::of(body, kinds)? {
+    match read(body, kinds)? {
         Read::Matter(asked, matter) => {
             let question = matter.question(&asked);
             let judgement = judge::judge(&question, policy.levels.of(&asked.namespace), policy.exceptions);
@@ -125,33 +125,43 @@ pub enum Judged<'v> {
 }
 
 /// A review that was read.
-enum Read<'a> {
+#[derive(Debug)]
+pub enum Read<'a> {
     /// It concerns images.
     Matter(Asked<'a>, Matter<'a>),
     /// It does not.
     Ignored(Asked<'a>),
     /// It or its object cannot be read, but whose question it is.
-    Malformed { uid: Cow<'a, str>, asked: Option<Asked<'a>>, reason: String },
+    Malformed {
+        /// Identifies the request.
+        uid: Cow<'a, str>,
+        /// What is asked, if it can be read.
+        asked: Option<Asked<'a>>,
+        /// What is wrong, in a sentence.
+        reason: String,
+    },
 }
 
-impl<'a> Read<'a> {
-    fn of(body: &'a [u8], kinds: &'a Kinds) -> Result<Self, NoReview> {
-        // What is wrong is found out by reading once more, objects after the rest.
-        let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
-            Ok(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
-            Err(_) => match Opened::read(body)? {
-                Opened::Request(request) => Matter::read(request, kinds, workload),
-                Opened::Unreadable { uid, reason } => {
-                    return Ok(Self::Malformed { uid: uid.into(), asked: None, reason });
-                }
-            },
-        };
-        Ok(match matter {
-            Ok(Some(matter)) => Self::Matter(asked, matter),
-            Ok(None) => Self::Ignored(asked),
-            Err(reason) => Self::Malformed { uid: asked.uid.clone(), asked: Some(asked), reason },
-        })
-    }
+/// Reads the bytes of a review.
+///
+/// # Errors
+/// [`NoReview`] if no `uid` can be read.
+pub fn read<'a>(body: &'a [u8], kinds: &'a Kinds) -> Result<Read<'a>, NoReview> {
+    // What is wrong is found out by reading once more, objects after the rest.
+    let (asked, matter) = match asked::read(body, AsWorkloads(kinds)) {
+        Some(request) => Matter::read(request, kinds, |_, _, workload| Ok(workload)),
+        None => match Opened::read(body)? {
+            Opened::Request(request) => Matter::read(request, kinds, workload),
+            Opened::Unreadable { uid, reason } => {
+                return Ok(Read::Malformed { uid: uid.into(), asked: None, reason });
+            }
+        },
+    };
+    Ok(match matter {
+        Ok(Some(matter)) => Read::Matter(asked, matter),
+        Ok(None) => Read::Ignored(asked),
+        Err(reason) => Read::Malformed { uid: asked.uid.clone(), asked: Some(asked), reason },
+    })
 }
 
 /// Objects are read for their images. Of a kind that has none, nothing is.
@@ -176,8 +186,9 @@ fn workload<'a>(kind: &Kind, field: &str, json: &'a RawValue) -> Result<Workload
         .map_err(|error| format!("the review's request.{field} cannot be read: {error}"))
 }
 
-/// A request that concerns images.
-struct Matter<'a> {
+/// The objects of a request that concerns images.
+#[derive(Debug)]
+pub struct Matter<'a> {
     kind: &'a Kind,
     part: Part,
     is_update: bool,
@@ -218,7 +229,9 @@ impl<'a> Matter<'a> {
         Some((kind, part, is_update))
     }
 
-    fn question<'q>(&'q self, asked: &'q Asked<'_>) -> Question<'q, 'a> {
+    /// What is to be decided.
+    #[must_use]
+    pub fn question<'q>(&'q self, asked: &'q Asked<'_>) -> Question<'q, 'a> {
         Question {
             write: if self.is_update { Write::Update(self.old.as_ref()) } else { Write::Create },
             part: self.part,
@@ -227,13 +240,15 @@ impl<'a> Matter<'a> {
             object: &self.object,
         }
     }
-}
 
-fn response<'a>(uid: &'a str, decision: &Decision<'_>, kind: &Kind) -> Response<'a> {
-    let mut response = Response::patched(uid, &decision.patch(kind));
-    response.warnings = decision.warnings();
-    response.audit_annotations = decision.audit_annotations();
-    response
+    /// The bytes of the review that answers what was asked with what was decided.
+    #[must_use]
+    pub fn answer(&self, asked: &Asked<'_>, decision: &Decision<'_>) -> Vec<u8> {
+        let mut response = Response::patched(&asked.uid, &decision.patch(self.kind));
+        response.warnings = decision.warnings();
+        response.audit_annotations = decision.audit_annotations();
+        response.to_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ mod ledger;
 mod owners;
 mod private;
 mod rewrite;
+mod settled;
 mod walk;
 mod written;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(crate) use private::replace;
 pub(crate) use walk::format_of;
 pub use walk::manifests;
 
+use self::settled::{Changed, Settled};
 use self::walk::{Stamp, Walk, age};
 use super::documents::{self, Format, Item, Place};
 use crate::index::{IndexedStream, Snapshot};
@@ -48,6 +50,8 @@ pub struct Directory {
     problems: BTreeMap<PathBuf, String>,
     /// Which file defines a stream.
     owners: Arc<Owners>,
+    /// What is served of it.
+    settled: Settled,
     /// Who is told of whole streams.
     feed: Option<Feed>,
     /// Files with streams that other files define.
@@ -68,12 +72,11 @@ pub struct Look {
     pub ignored: Vec<(PathBuf, Place, String)>,
 }
 
-/// What the files that a look reads have in them, beside what is served.
+/// What a look finds, beside what is wrong.
 #[derive(Default)]
 struct Read {
     ignored: Vec<(PathBuf, Place, String)>,
-    /// Streams that are not any more in the file that they were in.
-    lost: Vec<Key>,
+    changed: Vec<Changed>,
 }
 
 /// A file as it was when it was read last.
@@ -83,6 +86,7 @@ struct File {
     /// The file may have been written to after the stamp was taken.
     unsettled: bool,
     content: u64,
+    /// In [`settled::order`].
     streams: Vec<(Place, Arc<IndexedStream>)>,
     problem: Option<String>,
 }
@@ -97,6 +101,7 @@ impl Directory {
             files: BTreeMap::new(),
             problems: BTreeMap::new(),
             owners: Arc::default(),
+            settled: Settled::default(),
             feed: None,
             conflicts: Vec::new(),
             has_looked: false,
@@ -140,24 +145,20 @@ impl Directory {
         walk.directory(&self.root, 0);
         let mut problems = walk.problems;
         let mut read = Read::default();
-        let mut changed = is_first;
-        let lost = |path: &Path| problems.keys().any(|lost| path.starts_with(lost));
-        let before = self.files.len();
-        self.files.retain(|path, _| walk.files.contains_key(path) || lost(path));
-        changed |= self.files.len() != before;
-        self.owners.write().retain(|key, owner| {
-            let stays = self.files.contains_key(owner);
-            if !stays {
-                read.lost.push(key.clone());
-            }
-            stays
-        });
+        let is_lost = |path: &Path| problems.keys().any(|lost| path.starts_with(lost));
+        let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(path) && !is_lost(path));
+        for (path, file) in gone {
+            let before = keys(&file.streams);
+            release(&self.owners, &path, &before);
+            read.changed.push(Changed { path, before });
+        }
         for (path, stamp) in walk.files {
             let settled = age(&stamp, now).is_none_or(|age| age > SETTLING);
-            changed |= self.read_if_changed(&path, stamp, settled || is_first, &mut read);
+            self.read_if_changed(&path, stamp, settled || is_first, &mut read);
         }
         problems.extend(self.files.iter().filter_map(|(path, file)| Some((path.clone(), file.problem.clone()?))));
-        let snapshot = changed.then(|| Snapshot::new(self.settle_owners(&read.lost)));
+        let has_changed = is_first || !read.changed.is_empty();
+        let snapshot = has_changed.then(|| self.settle(&read.changed));
         for (path, conflict) in &self.conflicts {
             problems.entry(path.clone()).or_insert_with(|| conflict.clone());
         }
@@ -171,16 +172,27 @@ impl Directory {
         Look { snapshot, new_problems, solved, ignored: read.ignored }
     }
 
-    /// Reads a file if it is not as it was, and says whether its streams changed.
-    fn read_if_changed(&mut self, path: &Path, stamp: Stamp, settled: bool, read: &mut Read) -> bool {
+    /// Works out what is served now, and tells the feed what is in another file now, or gone.
+    fn settle(&mut self, changed: &[Changed]) -> Snapshot {
+        let moves = self.settled.settle(&self.files, &self.owners, changed);
+        self.conflicts = self.settled.conflicts(&self.files, &self.owners);
+        if let Some(feed) = &self.feed {
+            moves.moved.iter().for_each(|key| feed.moved(key));
+            moves.gone.into_iter().for_each(|key| feed.gone(key));
+        }
+        self.settled.snapshot()
+    }
+
+    /// Reads a file if it is not as it was.
+    fn read_if_changed(&mut self, path: &Path, stamp: Stamp, settled: bool, read: &mut Read) {
         let file = self.files.entry(path.to_owned()).or_default();
         if file.stamp == stamp && !file.unsettled {
-            return false;
+            return;
         }
         if file.stamp != stamp && !settled && !file.unsettled {
             // Perhaps half written. It is read at the next look whether it has settled by then or not.
             file.unsettled = true;
-            return false;
+            return;
         }
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -188,28 +200,26 @@ impl Directory {
                 // The stamp is forgotten, so that the file counts as new as soon as it can be read.
                 file.stamp = Stamp::default();
                 file.problem = Some(format!("cannot be read: {error}"));
-                return false;
+                return;
             }
         };
         let (content, is_new) = (hash(&bytes), file.stamp == Stamp::default());
         file.stamp = stamp;
         file.unsettled = !settled;
         if content == file.content && !is_new {
-            return false;
+            return;
         }
         file.content = content;
         match self.parse(path, &bytes, read) {
             Ok(streams) => {
                 let file = self.files.entry(path.to_owned()).or_default();
                 file.problem = None;
-                let changed = file.streams != streams;
-                file.streams = streams;
-                changed
+                if file.streams != streams {
+                    read.changed.push(Changed { path: path.to_owned(), before: keys(&file.streams) });
+                    file.streams = streams;
+                }
             }
-            Err(problem) => {
-                self.files.entry(path.to_owned()).or_default().problem = Some(problem);
-                false
-            }
+            Err(problem) => self.files.entry(path.to_owned()).or_default().problem = Some(problem),
         }
     }
 
@@ -247,17 +257,13 @@ impl Directory {
             }
             return Err(problem);
         }
-        for (_, stream) in self.files.get(path).iter().flat_map(|file| &file.streams) {
-            let key = key(stream);
-            let is_lost = !places.contains_key(&key) && self.owners.read().get(&key).is_some_and(|owner| owner == path);
-            if is_lost {
-                self.owners.write().remove(&key);
-                read.lost.push(key);
-            }
-        }
+        let mut lost = self.files.get(path).map(|file| keys(&file.streams)).unwrap_or_default();
+        lost.retain(|key| !places.contains_key(key));
+        release(&self.owners, path, &lost);
         for (is_valid, stream) in fed {
             self.hand_on(is_valid, stream);
         }
+        streams.sort_unstable_by(|(_, stream), (_, other)| settled::order(stream, other));
         Ok(streams)
     }
 
@@ -279,54 +285,20 @@ impl Directory {
             None => {}
         }
     }
+}
 
-    /// Gives each stream to one file: the one that had it before, else the first in byte order of the paths.
-    fn settle_owners(&mut self, lost: &[Key]) -> Vec<Arc<IndexedStream>> {
-        let before = self.owners.read().clone();
-        let mut owners: HashMap<Key, PathBuf> = HashMap::with_capacity(before.len());
-        for (path, file) in &self.files {
-            for (_, stream) in &file.streams {
-                let key = key(stream);
-                if before.get(&key) == Some(path) || !owners.contains_key(&key) {
-                    owners.insert(key, path.clone());
-                }
-            }
-        }
-        let mut streams = Vec::with_capacity(owners.len());
-        self.conflicts.clear();
-        for (path, file) in &self.files {
-            for (place, stream) in &file.streams {
-                match owners.get(&key(stream)) {
-                    Some(owner) if owner != path => {
-                        let message = format!(
-                            "{place}: image stream {} is defined already in {}, which stays in force; remove one of them",
-                            key(stream),
-                            owner.display()
-                        );
-                        self.conflicts.push((path.clone(), message));
-                    }
-                    _ => streams.push(Arc::clone(stream)),
-                }
-            }
-        }
-        self.publish(&before, owners, lost);
-        streams
-    }
-
-    /// Publishes which file defines what, and tells the feed what is in another file now, or gone.
-    fn publish(&self, before: &HashMap<Key, PathBuf>, owners: HashMap<Key, PathBuf>, lost: &[Key]) {
-        let moved: Vec<Key> =
-            owners.iter().filter(|(key, owner)| before.get(*key) != Some(*owner)).map(|(key, _)| key.clone()).collect();
-        let gone: HashSet<Key> = before.keys().chain(lost).filter(|key| !owners.contains_key(*key)).cloned().collect();
-        *self.owners.write() = owners;
-        let Some(feed) = &self.feed else { return };
-        for key in &moved {
-            feed.moved(key);
-        }
-        for key in gone {
-            feed.gone(key);
+/// Streams that are not in a file any more can be another's.
+fn release(owners: &Owners, path: &Path, lost: &[Key]) {
+    let mut owners = owners.write();
+    for key in lost {
+        if owners.get(key).is_some_and(|owner| owner == path) {
+            owners.remove(key);
         }
     }
+}
+
+fn keys(streams: &[(Place, Arc<IndexedStream>)]) -> Vec<Key> {
+    streams.iter().map(|(_, stream)| key(stream)).collect()
 }
 
 fn key(stream: &IndexedStream) -> Key {

@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use serde_json::value::RawValue;
 
 use super::{API_VERSION, KIND};
+use crate::json::Json;
 
 /// What a review asks, borrowed from its body.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(in crate::admission) trait Objects<'a>: Copy {
 
 /// Objects are left for later, as JSON text.
 #[derive(Clone, Copy)]
-pub(in crate::admission) struct AsText;
+struct AsText;
 
 impl<'a> Objects<'a> for AsText {
     type Object = &'a RawValue;
@@ -82,7 +83,7 @@ pub(in crate::admission) enum Opened<'a> {
 impl<'a> Opened<'a> {
     /// Reads a body; it is an error if no `uid` can be read.
     pub(in crate::admission) fn read(body: &'a [u8]) -> Result<Self, NoReview> {
-        match read(body, AsText) {
+        match read_as_text(body) {
             Ok(request) => Ok(Self::Request(request)),
             Err(reason) => match salvage_uid(body) {
                 Some(uid) => Ok(Self::Unreadable { uid, reason }),
@@ -92,24 +93,21 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Reads a body in one pass; what is wrong with it is said in a sentence.
-pub(in crate::admission) fn read<'a, O: Objects<'a>>(
-    body: &'a [u8],
-    objects: O,
-) -> Result<Request<'a, O::Object>, String> {
+/// Reads a body in one pass; `None` if something is wrong with it.
+pub(in crate::admission) fn read<'a, O: Objects<'a>>(body: &'a [u8], objects: O) -> Option<Request<'a, O::Object>> {
     // Checked once as a whole, the strings need not be checked one by one.
+    let mut json = Json::new(std::str::from_utf8(body).ok()?);
+    let review = json.deserialize_map(ReviewVisitor(objects)).ok()?;
+    json.end().ok()?;
+    review.request().ok()
+}
+
+/// Reads a body and leaves its objects for later; what is wrong with it is said in a sentence.
+fn read_as_text(body: &[u8]) -> Result<Request<'_, &RawValue>, String> {
     let body = std::str::from_utf8(body).map_err(|error| format!("the body is no {KIND}: {error}"))?;
     let mut json = serde_json::Deserializer::from_str(body);
-    let review = json.deserialize_map(ReviewVisitor(objects)).and_then(|review| json.end().map(|()| review));
-    let review = review.map_err(|error| format!("the body is no {KIND}: {error}"))?;
-    if review.kind != KIND {
-        return Err(format!("the body is of kind {:?}, not {KIND}", review.kind));
-    }
-    if review.api_version != API_VERSION {
-        return Err(format!("the review's apiVersion is {:?}, only {API_VERSION} is read", review.api_version));
-    }
-    let request = review.request.ok_or("the review has no request")?;
-    if request.asked.uid.is_empty() { Err("the review's request.uid is empty".to_owned()) } else { Ok(request) }
+    let review = json.deserialize_map(ReviewVisitor(AsText)).and_then(|review| json.end().map(|()| review));
+    review.map_err(|error| format!("the body is no {KIND}: {error}"))?.request()
 }
 
 /// A string, borrowed where that is possible.
@@ -121,6 +119,20 @@ struct Review<'a, O> {
     api_version: Cow<'a, str>,
     kind: Cow<'a, str>,
     request: Option<Request<'a, O>>,
+}
+
+impl<'a, O> Review<'a, O> {
+    /// Its request, if it is a review of the version that is read.
+    fn request(self) -> Result<Request<'a, O>, String> {
+        if self.kind != KIND {
+            return Err(format!("the body is of kind {:?}, not {KIND}", self.kind));
+        }
+        if self.api_version != API_VERSION {
+            return Err(format!("the review's apiVersion is {:?}, only {API_VERSION} is read", self.api_version));
+        }
+        let request = self.request.ok_or("the review has no request")?;
+        if request.asked.uid.is_empty() { Err("the review's request.uid is empty".to_owned()) } else { Ok(request) }
+    }
 }
 
 struct ReviewVisitor<O>(O);

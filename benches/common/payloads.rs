@@ -1,6 +1,10 @@
 //! The reviews that are sent, as an API server writes them, and what has to come of each.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+use crate::Error;
 
 /// A review by its name.
 pub struct Payload {
@@ -51,16 +55,24 @@ impl Payload {
         self.review.to_string()
     }
 
-    pub fn uid(&self) -> &Value {
-        &self.review["request"]["uid"]
-    }
-
-    pub fn object(&self) -> &Value {
-        &self.review["request"]["object"]
+    /// Applies the patch of an answer, and compares the images that the object has then.
+    pub fn check(&self, expected: &[String], answer: &[u8]) -> Result<(), Error> {
+        let answer: Value = serde_json::from_slice(answer)?;
+        let response = &answer["response"];
+        let mut object = self.review["request"]["object"].clone();
+        if let Some(patch) = response["patch"].as_str() {
+            json_patch::patch(&mut object, &serde_json::from_slice::<json_patch::Patch>(&STANDARD.decode(patch)?)?)?;
+        }
+        let is_right = response["allowed"] == true && response["uid"] == self.review["request"]["uid"];
+        if is_right && Self::images(&object) == expected {
+            Ok(())
+        } else {
+            Err(format!("{}: {answer}", self.name).into())
+        }
     }
 
     /// The images of an object of this kind.
-    pub fn images(object: &Value) -> Vec<&str> {
+    fn images(object: &Value) -> Vec<&str> {
         let pod = if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
         let lists = ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array());
         lists.flatten().filter_map(|container| container["image"].as_str()).collect()
