@@ -2,8 +2,10 @@
 //! everything goes on by itself when there is room again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
+use pinstream::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::room::{Room, clear, files, fill, give_back_a_page, inside, run};
@@ -120,4 +122,38 @@ async fn certificates_are_replaced_together_or_not_at_all() {
     clear(&server);
     assert!(make(&["--force"]).status.success());
     assert_ne!(files(&inside(&server, "certs")), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_pulled_from_their_source_while_the_disk_is_full_and_kept_when_there_is_room() {
+    let Some(room) = Room::find() else { return };
+    // The layer is larger than the file system will have room for, until there is.
+    let upstream = Upstream::start(1 << 20).await;
+    let arguments = ["--no-import", "--registry-listen", "127.0.0.1:0", "--storage", "room/kept"];
+    let server = room.serve("size=2m", false, &arguments, |seed| {
+        fs::write(seed.join("streams/app.json"), upstream.stream().to_string()).unwrap();
+    });
+    fill(&server);
+    (0..100).for_each(|_| give_back_a_page(&server));
+    let client = server.client(&[], |client| client);
+    let layer = async || {
+        let answer = client.get(format!("{}{}", server.registry(), upstream.layer_path())).send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap())
+    };
+    for _ in 0..3 {
+        assert_eq!(layer().await, (200, upstream.layer.clone()));
+    }
+    let full = r#"pinstream_storage_keep_failures_total{reason="full"}"#;
+    assert!(server.metric(full).await > 0.0);
+    let told = "what was pulled is not kept error=room/kept/spool: No space left on device (os error 28); look whether";
+    assert_eq!(said(&server).matches(told).count(), 1, "{}", said(&server));
+    let is_whole = |(path, content): &(PathBuf, Vec<u8>)| path.ends_with(Digest::of(content).hex());
+    assert!(files(&inside(&server, "kept/blobs")).iter().all(is_whole));
+    assert!(files(&inside(&server, "kept/spool")).is_empty());
+
+    clear(&server);
+    let kept = async || layer().await.0 == 200 && server.metric("pinstream_storage_objects").await == 2.0;
+    until("manifest and layer are kept", kept).await;
+    upstream.is_gone.store(true, Ordering::Relaxed);
+    assert_eq!(layer().await, (200, upstream.layer.clone()));
 }

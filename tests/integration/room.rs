@@ -58,9 +58,8 @@ impl Room {
 
 /// A path in the room of a server, as this process can reach it.
 pub fn inside(server: &Server, path: &str) -> PathBuf {
-    let root = format!("/proc/{}/root", server.pid().as_raw_nonzero());
-    let room = server.path("room");
-    Path::new(&root).join(room.strip_prefix("/").unwrap()).join(path)
+    let seen = format!("/proc/{}/root{}", server.pid().as_raw_nonzero(), server.path("room").display());
+    Path::new(&seen).join(path)
 }
 
 /// Takes all room that is left.
