@@ -17,8 +17,8 @@ use super::backend::{self, Backend, Miss, Opening, Verb};
 use super::stdout::print;
 use super::target::Target;
 use crate::config::ResolveArgs;
+use crate::files;
 use crate::index::{IndexedStream, Snapshot};
-use crate::store::directory;
 use crate::store::edit;
 use crate::store::home::Catalogue as _;
 use crate::workload::Kinds;
@@ -148,8 +148,8 @@ fn write_back(answers: &[(&Input, &Resolved)]) -> anyhow::Result<()> {
         let Source::File(path) = &input.source else { continue };
         let text = edit::apply(&input.manifest.text, &resolved.edits);
         // What a link leads to is written, not the link.
-        let written = path.canonicalize().and_then(|path| directory::replace(&path, text.as_bytes(), false));
-        written.with_context(|| format!("{} cannot be written", path.display()))?;
+        let real = path.canonicalize().with_context(|| format!("{} cannot be written", path.display()))?;
+        files::replace(&real, text.as_bytes(), false)?;
         eprintln!("{}: {} of {} images pinned", path.display(), resolved.edits.len(), resolved.images);
     }
     Ok(())

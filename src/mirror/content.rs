@@ -7,6 +7,7 @@ mod facts;
 mod fetch;
 mod fetches;
 mod needs;
+mod passed;
 mod recent;
 mod rights;
 mod search;
@@ -21,7 +22,7 @@ pub use self::fetches::{Fetcher, Limits};
 pub use self::needs::Needs;
 
 use self::facts::Facts;
-use self::fetch::Wanted;
+use self::fetch::{Fetch, Wanted};
 use self::fetches::Fetches;
 use self::recent::Recent;
 use self::rights::Rights;
@@ -149,6 +150,19 @@ impl<H: Home> Content<H> {
         self.rights.may_have(&within.source(image), Form::Blob, (digest, size)).await
     }
 
+    /// A part of a blob that is being fetched. `None` if it is not for this namespace.
+    async fn fetched(
+        &self,
+        (fetch, turn): (&Fetch, usize),
+        source: &Source,
+        part: Part,
+    ) -> Result<Option<Blob>, PullError> {
+        if fetch.allows(turn).await? || self.rights.admit(fetch, turn, source.clone()).await {
+            return fetch.blob(part, turn).await.map(Some);
+        }
+        Ok(None)
+    }
+
     /// A part of a blob that is kept. What cannot be read there is as good as not kept.
     async fn kept_blob(&self, digest: &Digest, part: Part) -> Result<Option<Blob>, PullError> {
         match self.storage.read(digest, part).await {
@@ -192,8 +206,14 @@ impl<H: Home> Contents for Content<H> {
             let source = within.source(&image);
             let wanted = Wanted::new((digest, size), &source, alone);
             let Some((fetch, turn)) = self.fetches.join(wanted, &source.namespace, ended)? else { continue };
-            if fetch.allows(turn).await? || self.rights.admit(&fetch, turn, source).await {
-                return fetch.blob(part, turn).await;
+            match self.fetched((&fetch, turn), &source, part).await {
+                Ok(Some(blob)) => return Ok(blob),
+                Ok(None) => {}
+                Err(PullError::Storage(why)) => {
+                    tracing::debug!(%digest, why, "a blob is passed on, it cannot be written down");
+                    return passed::pass_on(&self.upstream, &source, (digest, size), part).await;
+                }
+                Err(error) => return Err(error),
             }
             // What another is sent is not for this namespace, as far as was said; it asks for itself.
             alone = true;

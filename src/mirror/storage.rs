@@ -32,6 +32,7 @@ use tokio::task::spawn_blocking;
 
 pub use self::error::{Reason, StorageError};
 pub use self::given::{Grant, Grants};
+pub(super) use self::pieces::checked;
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
@@ -39,6 +40,7 @@ use self::directory::Directory;
 use self::place::Kind;
 use super::{Blob, Part};
 use crate::digest::Digest;
+use crate::files;
 use crate::metrics::StorageMetrics;
 
 /// Below it stands what is kept.
@@ -51,6 +53,8 @@ const LOOK: Duration = Duration::from_mins(10);
 const UPLOADS: usize = 4;
 /// That something is not kept is said this often, at most.
 const TELL: Duration = Duration::from_mins(1);
+/// For how long nothing is written down after something could not be.
+const SHORT: Duration = Duration::from_secs(5);
 
 /// Blobs and manifests by digest. Clones are cheap.
 #[derive(Clone)]
@@ -73,6 +77,8 @@ struct Inner {
     metrics: StorageMetrics,
     /// When it was last said that something is not kept.
     told: Mutex<Option<Instant>>,
+    /// When something could not be written down, and why.
+    short: Mutex<Option<(Instant, String)>>,
 }
 
 /// Who knows what current tags need.
@@ -132,8 +138,19 @@ impl Storage {
             Kind::Directory(root) => Some(root.clone()),
             Kind::Bucket(_) => None,
         };
-        let (name, uploads, told) = (place.to_string(), Semaphore::new(UPLOADS), Mutex::default());
-        Self { inner: Arc::new(Inner { name, store, root, folder, spools, directory, uploads, metrics, told }) }
+        let inner = Inner {
+            name: place.to_string(),
+            store,
+            root,
+            folder,
+            spools,
+            directory,
+            uploads: Semaphore::new(UPLOADS),
+            metrics,
+            told: Mutex::default(),
+            short: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Looks whether it can be reached.
@@ -195,14 +212,25 @@ impl Storage {
         Ok(Some(bytes))
     }
 
-    /// A file to download something into, on the machine itself.
+    /// A file to download something into, on the machine itself, with room for so many bytes.
     ///
     /// # Errors
-    /// If there can be none.
-    pub async fn spool(&self, digest: &Digest) -> Result<Spool, StorageError> {
+    /// If there can be none, or there lately was no room for one. That is counted and, now and then, logged here.
+    pub async fn spool(&self, digest: &Digest, size: u64) -> Result<Spool, StorageError> {
+        if let Some(why) = self.inner.shortage() {
+            return Err(self.inner.not_kept(self.no_folder(io::Error::other(why))));
+        }
         let (folder, digest) = (self.inner.spools.clone(), digest.clone());
-        let spool = spawn_blocking(move || Spool::create(&folder, &digest)).await.map_err(io::Error::from);
-        spool.flatten().map_err(|error| self.no_folder(error))
+        let spool = spawn_blocking(move || Spool::create(&folder, &digest, size)).await.map_err(io::Error::from);
+        spool.flatten().map_err(|error| self.unspooled(error))
+    }
+
+    /// What was downloaded cannot be written down: for a while nothing more is. That is counted and, now and then, logged
+    /// here.
+    pub fn unspooled(&self, error: io::Error) -> StorageError {
+        let is_full = files::is_full(&error);
+        *self.inner.short.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_string()));
+        self.inner.told_not_kept(self.no_folder(error), is_full)
     }
 
     /// Keeps what was downloaded, so that all replicas have it.
@@ -214,7 +242,7 @@ impl Storage {
             Some(directory) => Arc::clone(directory).keep(checked).await,
             None => self.upload(&checked).await,
         };
-        kept.inspect_err(|error| self.inner.not_kept(error))
+        kept.map_err(|error| self.inner.not_kept(error))
     }
 
     /// Keeps something small.
@@ -222,10 +250,10 @@ impl Storage {
     /// # Errors
     /// If it is something else, there is no room for it, or it cannot be written.
     pub async fn keep_bytes(&self, digest: &Digest, bytes: Bytes) -> Result<(), StorageError> {
-        let mut spool = self.spool(digest).await?;
         let size = bytes.len();
-        spool.write(bytes).await.map_err(|error| self.no_folder(error))?;
-        spool.flush().await.map_err(|error| self.no_folder(error))?;
+        let mut spool = self.spool(digest, size as u64).await?;
+        spool.write(bytes).await.map_err(|error| self.unspooled(error))?;
+        spool.flush().await.map_err(|error| self.unspooled(error))?;
         let checked = spool.finish().await.map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
         self.keep(checked).await
     }
@@ -388,14 +416,26 @@ impl Storage {
 }
 
 impl Inner {
+    /// Why nothing could be written down lately.
+    fn shortage(&self) -> Option<String> {
+        let short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
+        short.as_ref().filter(|(since, _)| since.elapsed() < SHORT).map(|(_, why)| why.clone())
+    }
+
+    fn not_kept(&self, error: StorageError) -> StorageError {
+        let is_full = matches!(error, StorageError::Full { .. });
+        self.told_not_kept(error, is_full)
+    }
+
     /// Counts that something could not be kept, and says so now and then.
-    fn not_kept(&self, error: &StorageError) {
-        self.metrics.not_kept(matches!(error, StorageError::Full { .. }));
+    fn told_not_kept(&self, error: StorageError, for_room: bool) -> StorageError {
+        self.metrics.not_kept(for_room);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= TELL) {
             *told = Some(Instant::now());
             tracing::warn!(%error, "what was pulled is not kept");
         }
+        error
     }
 }
 

@@ -2,9 +2,7 @@
 //!
 //! The CA's key is never written, so that a machine that trusts the CA trusts nothing but this certificate.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use jiff::Timestamp;
 
 use super::certificate::{Files, PairError};
 use super::issue::{Ca, Validity};
+use crate::files::{self, New};
 
 /// The names that a development certificate is for.
 pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -43,14 +42,9 @@ pub enum MakeError {
         /// Why.
         reason: rcgen::Error,
     },
-    /// A file cannot be written.
-    #[error("{} cannot be written: {source}", path.display())]
-    Unwritable {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file or folder cannot be written. The error names it.
+    #[error("{0}")]
+    Unwritable(io::Error),
     /// What is there already is not to be overwritten.
     #[error("{} is there already; --force overwrites it", .0.display())]
     Exists(PathBuf),
@@ -75,33 +69,21 @@ fn try_make(names: &[String], days: u32, now: Timestamp) -> Result<Made, rcgen::
 }
 
 impl Made {
-    /// Writes `ca.crt`, `tls.crt` and `tls.key` (mode 0600) into a folder, which is made if it is missing.
+    /// Writes `ca.crt`, `tls.crt` and `tls.key` (mode 0600) into a folder, which is made if it is missing. What was there
+    /// before stays unless there is room for all of them.
     ///
     /// # Errors
     /// [`MakeError::Unwritable`].
     pub fn write(&self, folder: &Path) -> Result<Files, MakeError> {
-        let unwritable = |path: &Path, source| MakeError::Unwritable { path: path.to_owned(), source };
-        fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
-        let parts =
-            [(KEY_FILE, &self.key, 0o600), (CERTIFICATE_FILE, &self.certificate, 0o644), (CA_FILE, &self.ca, 0o644)];
-        for (name, pem, mode) in parts {
-            let path = folder.join(name);
-            write_anew(&path, pem, mode).map_err(|error| unwritable(&path, error))?;
-        }
+        let new = |name, content, mode| New { name, content, mode };
+        let parts = [
+            new(KEY_FILE, &self.key, 0o600),
+            new(CERTIFICATE_FILE, &self.certificate, 0o644),
+            new(CA_FILE, &self.ca, 0o644),
+        ];
+        files::make_folder(folder).and_then(|()| files::replace_all(folder, &parts)).map_err(MakeError::Unwritable)?;
         Ok(files_in(folder))
     }
-}
-
-/// Writes next to the file and renames, so that nobody sees half of it or a key that others may read.
-fn write_anew(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&aside, path)
 }
 
 fn files_in(folder: &Path) -> Files {
@@ -121,24 +103,34 @@ pub fn expect_none(folder: &Path) -> Result<(), MakeError> {
 }
 
 /// The development certificates of a folder: those that are there, or new ones if there are none, or if they are
-/// about to expire. Says whether they are new.
+/// about to expire. Says whether they are new. If new ones cannot be written, those that are good yet are kept.
 ///
 /// # Errors
 /// [`MakeError`]; certificates that cannot be read are not overwritten.
 pub fn keep_or_make(folder: &Path, now: Timestamp) -> Result<(Files, bool), MakeError> {
+    let mut good_yet = None;
     if expect_none(folder).is_err() {
         let files = files_in(folder);
         let pair = files.load().map_err(|error| MakeError::Unusable(error, folder.to_owned()))?;
-        if pair.not_after > now + RENEW_BEFORE && folder.join(CA_FILE).exists() {
+        let has_ca = folder.join(CA_FILE).exists();
+        if pair.not_after > now + RENEW_BEFORE && has_ca {
             return Ok((files, false));
         }
+        good_yet = (pair.not_after > now && has_ca).then_some(files);
     }
-    let files = make(&NAMES.map(str::to_owned), DAYS, now)?.write(folder)?;
-    Ok((files, true))
+    match (make(&NAMES.map(str::to_owned), DAYS, now)?.write(folder), good_yet) {
+        (Ok(files), _) => Ok((files, true)),
+        (Err(error), Some(files)) => {
+            tracing::warn!(%error, "the development certificate expires soon and cannot be renewed");
+            Ok((files, false))
+        }
+        (Err(error), None) => Err(error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -158,6 +150,19 @@ mod tests {
         assert_ne!(key(), first);
         assert_eq!(fs::metadata(folder.join(KEY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_renewed_serve_until_they_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Timestamp::now();
+        let later = |days: u64| now + Duration::from_hours(24 * days);
+        let (files, _) = keep_or_make(folder.path(), now).unwrap();
+        // Something is in the way of the last file of the new ones.
+        fs::create_dir(folder.path().join(".ca.crt.new")).unwrap();
+        assert_eq!(keep_or_make(folder.path(), later(359)).unwrap(), (files.clone(), false));
+        assert!(matches!(keep_or_make(folder.path(), later(366)), Err(MakeError::Unwritable(_))));
+        files.load().unwrap();
     }
 
     #[test]

@@ -24,7 +24,6 @@ use std::time::{Duration, SystemTime};
 pub use feed::Feed;
 pub use home::DirectoryHome;
 pub use owners::Owners;
-pub(crate) use private::replace;
 pub(crate) use walk::format_of;
 pub use walk::manifests;
 

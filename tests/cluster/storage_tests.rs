@@ -31,7 +31,7 @@ fn bytes(count: usize) -> Bytes {
 
 async fn download(storage: &Storage, bytes: &Bytes) -> Digest {
     let digest = Digest::of(bytes);
-    let mut spool = storage.spool(&digest).await.unwrap();
+    let mut spool = storage.spool(&digest, bytes.len() as u64).await.unwrap();
     for piece in bytes.chunks(1_000_000) {
         spool.write(bytes.slice_ref(piece)).await.unwrap();
     }

@@ -9,6 +9,7 @@ mod memory;
 mod mirror;
 
 mod pull_fault_tests;
+mod pull_passed_tests;
 mod pull_tenancy_tests;
 mod pull_tests;
 mod scripted;

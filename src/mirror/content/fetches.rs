@@ -3,6 +3,7 @@
 //! A fetch that began is brought to its end, whoever waits: the next who comes finds it in the storage.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ struct Place<H> {
 enum Trouble {
     Upstream(FetchError),
     /// What came cannot be written down.
-    Spool(std::io::Error),
+    Spool(io::Error),
 }
 
 impl From<FetchError> for Trouble {
@@ -180,13 +181,13 @@ impl<H: Home> Fetches<H> {
     }
 
     /// Fetches a blob in the names of those who wait for it, until it works in one.
-    async fn fill(&self, fetch: &Fetch) -> Result<Checked, String> {
-        let digest = &fetch.wanted.digest;
+    async fn fill(&self, fetch: &Fetch) -> Result<Checked, PullError> {
+        let Wanted { digest, size, .. } = &fetch.wanted;
         let failed = |error: PullError| {
             fetch.fail(&error);
-            error.to_string()
+            error
         };
-        let spool = self.storage.spool(digest).await;
+        let spool = self.storage.spool(digest, *size).await;
         let mut spool = spool.map_err(|error| failed(PullError::Storage(error.to_string())))?;
         fetch.begins(spool.reader());
         let mut used = HashSet::new();
@@ -208,14 +209,16 @@ impl<H: Home> Fetches<H> {
                     fetch.refused(turn, error.into());
                 }
                 Err(Trouble::Spool(error)) => {
+                    let error = self.storage.unspooled(error);
                     let text = format!("{digest} cannot be written down while it comes: {error}");
+                    spool.fail(&text);
                     return Err(failed(PullError::Storage(text)));
                 }
             }
         }
         let why = last.unwrap_or_else(|| "nobody waits for it".to_owned());
         spool.fail(&format!("the download of {digest} broke off"));
-        Err(why)
+        Err(PullError::Upstream(why))
     }
 
     /// Fetches what is missing in a spool with the credentials of one namespace.
@@ -269,18 +272,18 @@ impl<H: Home> Fetches<H> {
         let (client, at) = (&self.upstream.client, spool.given());
         let mut download = client.open_blob(&origin.repository, digest, at, origin.insecure, keyring).await?;
         if let Some(said) = download.size.filter(|said| said != size) {
-            return Err(lie(origin, &format!("says that {digest} has {said} bytes, its manifest says {size}")));
+            return Err(lie(origin, &format!("says that {digest} has {said} bytes, its manifest says {size}")).into());
         }
         fetch.opened(turn, Giver::new(origin, download.is_public));
         fetch.flows();
         // A registry that knows no ranges begins anew.
         let mut skip = at - download.offset;
         let mut piece = Vec::with_capacity(PIECE);
-        let ended = loop {
+        let ended: Result<(), FetchError> = loop {
             let chunk = match download.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(error.into()),
+                Err(error) => break Err(error),
             };
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= known as u64;
@@ -336,7 +339,9 @@ impl<H: Home> Place<H> {
                     Err(error) => tracing::debug!(%digest, %error, "a blob was passed on and not kept"),
                 }
             }
-            Err(error) => tracing::warn!(%digest, error, "a blob could not be fetched"),
+            // The storage has said so, and whoever waits gets it otherwise.
+            Err(PullError::Storage(why)) => tracing::debug!(%digest, why, "a blob cannot be written down"),
+            Err(error) => tracing::warn!(%digest, %error, "a blob could not be fetched"),
         }
     }
 }
@@ -358,9 +363,9 @@ impl<H> Drop for Place<H> {
 }
 
 /// It says or sends something that cannot be.
-fn lie(origin: &Origin, what: &str) -> Trouble {
+pub(super) fn lie(origin: &Origin, what: &str) -> FetchError {
     let message = format!("repository {} {what}", origin.repository);
-    Trouble::Upstream(FetchError { reason: Reason::Invalid, message, retry: Retry::Later })
+    FetchError { reason: Reason::Invalid, message, retry: Retry::Later }
 }
 
 /// It ended too early without saying so.

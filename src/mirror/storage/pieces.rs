@@ -61,7 +61,7 @@ impl Ahead {
 }
 
 /// Hands on what is whole and has the right digest; the last piece waits until that is known. `end` is told whether it has.
-pub(super) fn checked(
+pub(in crate::mirror) fn checked(
     body: BoxStream<'static, io::Result<Bytes>>,
     digest: &Digest,
     size: u64,
@@ -110,7 +110,7 @@ impl<F: FnOnce(bool) -> BoxFuture<'static, ()>> Check<F> {
         if let Some(end) = self.end.take() {
             end(is_right).await;
         }
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is corrupt in storage", self.digest));
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("what came is not {}", self.digest));
         is_right.then_some(()).ok_or_else(wrong)
     }
 

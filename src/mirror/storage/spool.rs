@@ -11,11 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use rustix::fs::FallocateFlags;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::pieces::{PIECE, read};
 use crate::digest::{Digest, Hasher};
+use crate::files;
 
 /// A leftover is not younger than this: between making a file and locking it there is a moment.
 const YOUNG: Duration = Duration::from_mins(1);
@@ -84,9 +86,10 @@ impl Drop for SpoolFile {
 }
 
 impl Spool {
-    /// Makes one in a folder. Blocks.
-    pub(super) fn create(folder: &Path, digest: &Digest) -> io::Result<Self> {
+    /// Makes one in a folder, with room for so many bytes. Blocks.
+    pub(super) fn create(folder: &Path, digest: &Digest, size: u64) -> io::Result<Self> {
         let file = SpoolFile::create(folder, digest)?;
+        file.take_room(size)?;
         let (progress, hasher) = (Arc::new(watch::Sender::new(Progress::default())), digest.hasher());
         Ok(Self { digest: digest.clone(), file: Arc::new(file), hasher, writing: None, given: 0, progress })
     }
@@ -228,6 +231,17 @@ impl SpoolFile {
         // Where there are no locks, leftovers are told by their age.
         let _ = file.try_lock();
         Ok(Self { file, path })
+    }
+}
+
+impl SpoolFile {
+    /// So that what was begun to be passed on does not break off for want of room. Where room cannot be taken beforehand,
+    /// it is found out later.
+    fn take_room(&self, size: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size).map_err(io::Error::from) {
+            Err(error) if files::is_full(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

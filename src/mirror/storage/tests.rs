@@ -140,7 +140,7 @@ fn bytes(count: usize) -> Bytes {
 /// Keeps it piece by piece.
 async fn download(storage: &Storage, bytes: &Bytes) -> Digest {
     let digest = Digest::of(bytes);
-    let mut spool = storage.spool(&digest).await.unwrap();
+    let mut spool = storage.spool(&digest, bytes.len() as u64).await.unwrap();
     for piece in bytes.chunks(1_000_000) {
         spool.write(bytes.slice_ref(piece)).await.unwrap();
     }
@@ -372,7 +372,7 @@ async fn smaller_budget_is_held_to_from_the_start() {
 async fn only_spools_of_the_dead_are_removed() {
     let room = Room::new().await;
     let (digest, bytes) = blob(1);
-    let mut living = room.storage.spool(&digest).await.unwrap();
+    let mut living = room.storage.spool(&digest, bytes.len() as u64).await.unwrap();
     living.write(bytes).await.unwrap();
     let folder = room.folder.path().join(SPOOLS);
     let old = SystemTime::now() - Duration::from_hours(1);

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::home::{DirectoryHome, Files, refused, stored, unwritable};
+use super::home::{DirectoryHome, Files, not_kept, refused, stored, unwritable};
 use super::ledger::Ledger;
-use super::private::replace;
 use super::walk::format_of;
 use super::written::{WrittenTag, written_tags};
+use crate::files::{self, replace};
 use crate::image::Image;
 use crate::store::documents::{self, Format, Item};
 use crate::store::home::{Catalogue, HomeError, Stored};
@@ -133,12 +133,12 @@ impl Files {
             status: Some(&stream.status).filter(|status| **status != Status::default()),
         };
         let text = crate::store::edit::yaml(&written).map_err(|error| refused(&path, &key, &error))?;
-        fs::create_dir_all(&folder).map_err(|error| unwritable(&error))?;
+        files::make_folder(&folder).map_err(|error| unwritable(&error))?;
         replace(&path, text.as_bytes(), true).map_err(|error| unwritable(&error))?;
         self.owners.write().insert(key.clone(), path.clone());
         let written = self.locate(&key, &lock)?.ok_or_else(|| HomeError::Gone(key.clone()))?.written;
         let ledger = Ledger::of(&written, stream);
-        self.private.keep_ledger(&key, &ledger).map_err(|error| unwritable(&error))?;
+        self.private.keep_ledger(&key, &ledger).unwrap_or_else(|error| not_kept(&key, &error));
         let (stream, _) = self.numbered(&written, Some(ledger)).map_err(|error| refused(&path, &key, &error))?;
         Ok(stored(stream))
     }

@@ -132,7 +132,7 @@ impl DirectoryHome {
         if before.as_ref() != Some(&ledger)
             && let Err(error) = files.private.keep_ledger(&key, &ledger)
         {
-            tracing::warn!(stream = %key, %error, "numbers of the stream's tags cannot be kept");
+            not_kept(&key, &error);
         }
         Ok(numbered)
     }
@@ -142,7 +142,8 @@ impl DirectoryHome {
         let lock = self.files.lock()?;
         let Some(opened) = self.files.find(key, &lock)? else { return Ok(None) };
         if opened.kept.as_ref() != Some(&opened.ledger) {
-            self.files.private.keep_ledger(key, &opened.ledger).map_err(|error| unwritable(&error))?;
+            let kept = self.files.private.keep_ledger(key, &opened.ledger);
+            kept.unwrap_or_else(|error| not_kept(key, &error));
         }
         Ok(Some(opened.stream))
     }
@@ -279,15 +280,16 @@ impl Files {
             if opened.kept.as_ref() == Some(&ledger) {
                 return Ok(());
             }
-            self.private.keep_ledger(&key, &ledger).map_err(|error| unwritable(&error))
+            self.private.keep_ledger(&key, &ledger)
         };
         // Whatever is lost between the two writes, what is left wants at most one import too many.
         if written.spec == opened.at.written.spec {
-            keep_ledger()?;
+            keep_ledger().map_err(|error| unwritable(&error))?;
             put(&opened, &edited, &key)?;
         } else {
             put(&opened, &edited, &key)?;
-            keep_ledger()?;
+            // It is written: that is not undone by what is not there to begin with if the folder is lost.
+            keep_ledger().unwrap_or_else(|error| not_kept(&key, &error));
         }
         let (stream, _) = self.numbered(&written, Some(ledger)).map_err(|error| refused(&error))?;
         Ok(stored(stream))
@@ -318,8 +320,13 @@ pub(super) fn refused(path: &Path, key: &Key, reason: &dyn fmt::Display) -> Home
     HomeError::Refused(format!("{}: image stream {key} cannot be written here: {reason}", path.display()))
 }
 
+/// The numbers of a stream's tags are not written down. They are made anew, or written down the next time.
+pub(super) fn not_kept(key: &Key, error: &io::Error) {
+    tracing::warn!(stream = %key, %error, "numbers of the stream's tags cannot be kept");
+}
+
 pub(super) fn unwritable(error: &io::Error) -> HomeError {
-    HomeError::Unavailable(format!("nothing can be written beside the streams: {error}"))
+    HomeError::Unavailable(error.to_string())
 }
 
 pub(super) fn stored(stream: ImageStream) -> Stored {

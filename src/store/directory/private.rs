@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::ledger::Ledger;
+use crate::files::{self, replace};
 use crate::image::Image;
 use crate::stream::Key;
 
@@ -30,18 +31,30 @@ pub(super) struct Lock {
 }
 
 impl Private {
-    /// Makes the folder if it is not there. The directory that it is in must be.
+    /// Makes the folder if it is not there. The directory that it is in must be. That there is no room passes: then it is
+    /// made when there is some.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let private = Self { folder: root.join(NAME), is_only_read: false };
-        for folder in [&private.folder, &private.folder.join("images"), &private.folder.join("streams")] {
+        // Tells a folder that can be written to from one that cannot.
+        match private.make().and_then(|()| private.lock()) {
+            Err(error) if files::is_full(&error) => {
+                tracing::warn!(%error, "there is no room beside the streams, nothing can be written until there is");
+            }
+            lock => drop(lock?),
+        }
+        Ok(private)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        for folder in [&self.folder, &self.folder.join("images"), &self.folder.join("streams")] {
             match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(files::unwritten(folder, &error));
+                }
                 _ => {}
             }
         }
-        // Tells a folder that can be written to from one that cannot.
-        drop(private.lock()?);
-        Ok(private)
+        Ok(())
     }
 
     /// The folder for those who only read, whether it is there or not.
@@ -59,10 +72,19 @@ impl Private {
                 file => file?,
             }
         } else {
-            File::options().create(true).write(true).truncate(false).open(path)?
+            self.lock_file(&path)?
         };
         file.lock()?;
         Ok(Lock { _file: Some(file) })
+    }
+
+    fn lock_file(&self, path: &Path) -> io::Result<File> {
+        let open = || File::options().create(true).write(true).truncate(false).open(path);
+        let file = open().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.make().and_then(|()| open()),
+            _ => Err(error),
+        });
+        file.map_err(|error| files::unwritten(path, &error))
     }
 
     fn ledger_file(&self, key: &Key) -> PathBuf {
@@ -82,7 +104,7 @@ impl Private {
     pub(super) fn keep_ledger(&self, key: &Key, ledger: &Ledger) -> io::Result<()> {
         let path = self.ledger_file(key);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            files::make_folder(folder)?;
         }
         replace(&path, &serde_json::to_vec(ledger)?, false)
     }
@@ -142,33 +164,6 @@ impl Private {
     }
 }
 
-/// Puts content in the place of a file, at once and with its permissions if it was there. With `durable` it survives a
-/// loss of power.
-///
-/// # Errors
-/// The file is as it was then.
-pub(crate) fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Hidden, so that nobody takes it for a manifest; the same every time, so that none is left over.
-    let beside = path.with_file_name(format!(".{name}.new"));
-    let written = (|| {
-        let mut file = File::create(&beside)?;
-        file.write_all(content)?;
-        if let Ok(metadata) = fs::metadata(path) {
-            file.set_permissions(metadata.permissions())?;
-        }
-        if durable {
-            file.sync_all()?;
-        }
-        fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        // What cannot be removed is overwritten the next time.
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
 /// Deletes files that are not wanted and older than `grace`. Gives their number.
 fn delete_others(folder: &Path, wanted: &HashSet<PathBuf>, now: SystemTime, grace: Duration) -> io::Result<usize> {
     let mut deleted = 0;
@@ -217,14 +212,5 @@ mod tests {
         fs::create_dir_all(private.ledger_file(&key).parent().unwrap()).unwrap();
         fs::write(private.ledger_file(&key), "{").unwrap();
         assert_eq!(private.ledger(&key).unwrap(), None);
-    }
-
-    #[test]
-    fn file_that_cannot_be_replaced_is_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        fs::create_dir(&path).unwrap();
-        assert!(replace(&path, b"new", true).is_err() && path.is_dir());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -4,10 +4,10 @@ use std::fs;
 
 use serde::Serialize;
 
-use super::home::Opened;
-use super::private::replace;
+use super::home::{Opened, unwritable};
 use super::walk::Stamp;
 use super::written::{WrittenTag, written_tags};
+use crate::files::replace;
 use crate::store::documents::{self, Format, Item};
 use crate::store::edit::{self, EditError, Field};
 use crate::store::home::HomeError;
@@ -125,6 +125,5 @@ pub(super) fn put(opened: &Opened, edited: &str, key: &Key) -> Result<(), HomeEr
         return Err(HomeError::Conflict(key.clone()));
     }
     let text = [before, edited, after].concat();
-    replace(&opened.at.path, text.as_bytes(), true)
-        .map_err(|error| HomeError::Unavailable(format!("{} cannot be written: {error}", opened.at.path.display())))
+    replace(&opened.at.path, text.as_bytes(), true).map_err(|error| unwritable(&error))
 }

@@ -12,7 +12,7 @@ use super::*;
 
 fn spool(content: &[u8]) -> (TempDir, Spool) {
     let folder = TempDir::new().unwrap();
-    let spool = Spool::create(&folder.path().join("deep"), &Digest::of(content)).unwrap();
+    let spool = Spool::create(&folder.path().join("deep"), &Digest::of(content), content.len() as u64).unwrap();
     (folder, spool)
 }
 
