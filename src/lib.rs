@@ -22,6 +22,8 @@ pub mod config;
 pub mod controller;
 pub mod crd;
 pub mod digest;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod glob;
 pub mod image;
 pub mod index;

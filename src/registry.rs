@@ -14,6 +14,8 @@ mod docker;
 mod download;
 mod failure;
 pub(crate) mod flights;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod helper;
 mod keyring;
 mod limits;

@@ -98,7 +98,7 @@ async fn ask(mut child: Child, server: &str) -> Result<(bool, Vec<u8>), String> 
     Ok((status.success(), printed))
 }
 
-fn read(output: &[u8]) -> Result<Credential, String> {
+pub(super) fn read(output: &[u8]) -> Result<Credential, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Kept {
@@ -113,7 +113,7 @@ fn read(output: &[u8]) -> Result<Credential, String> {
 }
 
 /// Nothing, or what went wrong, shortened.
-fn refused(output: &[u8]) -> Answer {
+pub(super) fn refused(output: &[u8]) -> Answer {
     let said = String::from_utf8_lossy(output);
     if said.contains(NOT_FOUND) {
         return Ok(None);

@@ -190,7 +190,7 @@ fn realm(ask: Ask<'_>, realm: &str) -> Result<Url, FetchError> {
     }
 }
 
-fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
+pub(super) fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Given {
