@@ -97,8 +97,7 @@ fn normal(input: &[u8]) -> Option<(Value, Vec<u8>)> {
     Some((body, bytes))
 }
 
-/// A second reader says the same of an object that is created; whatever is refused is told with all that is wrong, and what
-/// images streams have made of it does not count against it.
+/// A second reader says the same of an object that is created; whatever is refused is told with all that is wrong.
 pub(crate) fn policy(input: &[u8]) {
     let policy = Policy { levels: &LEVELS, exceptions: &EXCEPTIONS };
     let judge = |body: &[u8]| response(body, |body| review::validate(body, &policy, &KINDS, |_, _| ()));
@@ -148,9 +147,7 @@ fn count_unpinned(request: &Value) -> usize {
         .collect();
     let is_excepted = |name: &str| !name.is_empty() && (excepted.contains(&"*") || excepted.contains(&name));
     let is_pinned = |image: &str| {
-        let digest =
-            image.split_once('@').filter(|(name, _)| !name.is_empty()).and_then(|(_, digest)| digest.parse().ok());
-        digest.is_some_and(|_: Digest| true)
+        image.split_once('@').is_some_and(|(name, digest)| !name.is_empty() && digest.parse::<Digest>().is_ok())
     };
     let is_wrong = |(name, image): &(&str, &str)| {
         !image.is_empty() && !image.starts_with("k8s.io/") && !is_pinned(image) && !is_excepted(name)
@@ -161,12 +158,11 @@ fn count_unpinned(request: &Value) -> usize {
 /// The object's images are those that a tree of it has.
 fn assert_images(workload: &Workload<'_>, request: &Value) {
     let Some(spec) = pod_spec(request) else { return assert!(workload.slots.is_empty()) };
-    let read: Vec<_> = workload.slots.iter().map(|slot| slot.image.as_ref()).collect();
-    let mut found: Vec<_> = images(spec).map(|(_, image)| image).collect();
+    let mut read: Vec<_> = workload.slots.iter().map(|slot| (&*slot.name, &*slot.image)).collect();
+    let mut found: Vec<_> = images(spec).collect();
+    read.sort_unstable();
     found.sort_unstable();
-    let mut sorted = read;
-    sorted.sort_unstable();
-    assert_eq!(sorted, found);
+    assert_eq!(read, found);
 }
 
 fn kind_of(request: &Value) -> Option<&'static Kind> {

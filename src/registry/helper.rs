@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::keyring::Credential;
+use super::{SAID_MAX, line};
 
 /// How long a program may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -118,5 +119,5 @@ pub(super) fn refused(output: &[u8]) -> Answer {
     if said.contains(NOT_FOUND) {
         return Ok(None);
     }
-    Err(format!("fails: {}", said.chars().filter(|character| !character.is_control()).take(200).collect::<String>()))
+    Err(format!("fails: {}", line(&said, SAID_MAX)))
 }

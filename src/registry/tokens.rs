@@ -217,6 +217,9 @@ pub(super) fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
     if text.is_empty() {
         return Err(failed("with an empty token".to_owned()));
     }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(failed("with a token that no header can have".to_owned()));
+    }
     let lasts = given.expires_in.as_u64().map_or(LASTS, Duration::from_secs);
     Ok(Some(Authorization::lasting(format!("Bearer {text}"), lasts.saturating_sub(MARGIN))))
 }

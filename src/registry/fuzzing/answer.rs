@@ -72,7 +72,11 @@ fn asked(answer: Answer) {
 
 /// Whatever a registry says, people get a line.
 fn assert_told(error: &FetchError) {
-    assert!(error.message.len() < 2000 && !error.message.chars().any(char::is_control), "{:?}", error.message);
+    assert!(
+        error.message.chars().count() <= 1001 && !error.message.chars().any(char::is_control),
+        "{:?}",
+        error.message
+    );
     assert!(!matches!(error.retry, Retry::After(wait) if wait > PATIENCE_MAX));
 }
 
