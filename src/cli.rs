@@ -27,7 +27,7 @@ mod process;
 mod program;
 mod pulling;
 mod registry;
-mod resolve;
+pub(crate) mod resolve;
 mod resource;
 mod rollback;
 mod selector;

@@ -1,6 +1,8 @@
 //! Flags and environment, parsed once into types that cannot be wrong. `docs/configuration.md` lists them all.
 
 mod audit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod import;
 mod metrics;
 mod parse;

@@ -24,6 +24,8 @@ pub mod controller;
 pub mod crd;
 pub mod digest;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod glob;
 pub mod image;
 pub mod index;

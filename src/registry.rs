@@ -14,6 +14,8 @@ mod docker;
 mod download;
 mod failure;
 pub(crate) mod flights;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod helper;
 mod keyring;
 mod limits;
@@ -34,6 +36,11 @@ pub use download::{Delivery, Download, Form};
 pub use keyring::{Credential, Keyring, KeyringError};
 
 use crate::image::Image;
+
+/// The most characters of what people are told: it becomes a condition of a stream, and registries choose a part of it.
+const MESSAGE_MAX: usize = 1000;
+/// The most characters of what a registry or a program says itself.
+const SAID_MAX: usize = 200;
 
 /// How registries are asked.
 #[derive(Clone, Debug)]
@@ -121,8 +128,18 @@ pub struct FetchError {
 
 impl FetchError {
     fn new(reason: Reason, retry: Retry, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry }
+        Self { reason, message: line(&message.into(), MESSAGE_MAX), retry }
     }
+}
+
+/// A text of others as people are told it: one line, an ellipsis in place of what is beyond so many characters.
+fn line(text: &str, length: usize) -> String {
+    let mut characters = text.chars().filter(|character| !character.is_control());
+    let mut line: String = characters.by_ref().take(length).collect();
+    if characters.next().is_some() {
+        line.push('…');
+    }
+    line
 }
 
 /// One word for programs, as the Kubernetes API has them.
@@ -161,4 +178,18 @@ pub enum Retry {
     Later,
     /// After that time.
     After(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_are_told_is_a_line_whatever_a_registry_says() {
+        let told = |text: &str| FetchError::new(Reason::Invalid, Retry::Later, text).message;
+        assert_eq!(told("its index names no digest: ä"), "its index names no digest: ä");
+        assert_eq!(told("one\r\n\ttwo"), "onetwo");
+        assert_eq!(told(&"ä".repeat(1000)), "ä".repeat(1000));
+        assert_eq!(told(&"ä".repeat(1_000_000)), format!("{}…", "ä".repeat(1000)));
+    }
 }

@@ -1,6 +1,8 @@
 //! `pinstream resolve`: manifests in, the same manifests with their short names pinned out.
 
 mod diff;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(super) mod input;
 pub(super) mod manifest;
 

@@ -6,6 +6,8 @@
 mod facts;
 mod fetch;
 mod fetches;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod needs;
 mod passed;
 mod recent;

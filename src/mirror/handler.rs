@@ -4,6 +4,8 @@
 //! whatever `Accept` says: it is what the digest stands for.
 
 mod challenge;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod path;
 mod problem;
 mod range;

@@ -6,7 +6,7 @@ use super::address::Address;
 use super::connection::Answer;
 use super::failure::Failure;
 use super::transport::Ask;
-use super::{FetchError, Reason, Retry};
+use super::{FetchError, Reason, Retry, SAID_MAX, line};
 use crate::digest::Hasher;
 
 /// Header with the digest of what is answered.
@@ -63,7 +63,7 @@ fn said(body: &[u8]) -> String {
     let first = errors.and_then(|errors| errors.errors.into_iter().next());
     first.map_or_else(String::new, |error| {
         let text = format!("{}: {}", error.code, error.message);
-        format!(" ({})", text.chars().filter(|character| !character.is_control()).take(200).collect::<String>())
+        format!(" ({})", line(&text, SAID_MAX))
     })
 }
 

@@ -277,7 +277,7 @@ impl Client {
 }
 
 /// The query of `<URL>; rel="next"`.
-fn next_query(link: &str) -> Option<String> {
+pub(super) fn next_query(link: &str) -> Option<String> {
     let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     if !parameters.contains("next") {
         return None;

@@ -241,7 +241,7 @@ impl Answer {
 }
 
 /// Where a response leads, if it does.
-fn redirected(response: &Response, from: &Url) -> Option<Result<Url, Failure>> {
+pub(super) fn redirected(response: &Response, from: &Url) -> Option<Result<Url, Failure>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }

@@ -80,7 +80,7 @@ impl DockerConfig {
         Ok(keyring)
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Keyring, DockerConfigError> {
+    pub(super) fn parse(&self, bytes: &[u8]) -> Result<Keyring, DockerConfigError> {
         let form = |error| DockerConfigError::Form(self.path.clone(), error);
         let mut keyring = Keyring::from_docker_config_json(bytes).map_err(form)?.of_user();
         let named: Named = serde_json::from_slice(bytes).map_err(|_| form(KeyringError::Form))?;

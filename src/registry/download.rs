@@ -183,7 +183,7 @@ impl FetchError {
 }
 
 /// First byte and size of the whole, as the answer says. `None` if it does not begin where it should.
-fn extent(answer: &Answer, wanted: u64) -> Option<(u64, Option<u64>)> {
+pub(super) fn extent(answer: &Answer, wanted: u64) -> Option<(u64, Option<u64>)> {
     if answer.status != StatusCode::PARTIAL_CONTENT {
         return Some((0, header(answer, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok())));
     }

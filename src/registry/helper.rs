@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::keyring::Credential;
+use super::{SAID_MAX, line};
 
 /// How long a program may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -98,7 +99,7 @@ async fn ask(mut child: Child, server: &str) -> Result<(bool, Vec<u8>), String> 
     Ok((status.success(), printed))
 }
 
-fn read(output: &[u8]) -> Result<Credential, String> {
+pub(super) fn read(output: &[u8]) -> Result<Credential, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Kept {
@@ -113,10 +114,10 @@ fn read(output: &[u8]) -> Result<Credential, String> {
 }
 
 /// Nothing, or what went wrong, shortened.
-fn refused(output: &[u8]) -> Answer {
+pub(super) fn refused(output: &[u8]) -> Answer {
     let said = String::from_utf8_lossy(output);
     if said.contains(NOT_FOUND) {
         return Ok(None);
     }
-    Err(format!("fails: {}", said.chars().filter(|character| !character.is_control()).take(200).collect::<String>()))
+    Err(format!("fails: {}", line(&said, SAID_MAX)))
 }

@@ -190,7 +190,7 @@ fn realm(ask: Ask<'_>, realm: &str) -> Result<Url, FetchError> {
     }
 }
 
-fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
+pub(super) fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Given {
@@ -216,6 +216,9 @@ fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
     let text = if given.token.is_empty() { given.access_token } else { given.token };
     if text.is_empty() {
         return Err(failed("with an empty token".to_owned()));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(failed("with a token that no header can have".to_owned()));
     }
     let lasts = given.expires_in.as_u64().map_or(LASTS, Duration::from_secs);
     Ok(Some(Authorization::lasting(format!("Bearer {text}"), lasts.saturating_sub(MARGIN))))

@@ -7,6 +7,8 @@
 mod catalogue;
 mod client;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod garbage;
 mod home;
 mod keyrings;

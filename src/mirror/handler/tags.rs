@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::problem::Problem;
+use crate::reference::is_tag;
 use crate::stream::Key;
 
 /// Which page.
@@ -20,18 +21,25 @@ struct Page {
 
 /// `tags` are all tags, sorted.
 pub(super) fn answer(stream: &Key, tags: &[String], uri: &Uri) -> Result<Response, Problem> {
-    let Query(page) = Query::<Page>::try_from_uri(uri).map_err(|_| Problem::PageInvalid)?;
-    let begin = page.last.map_or(0, |last| tags.partition_point(|tag| *tag <= last));
-    let rest = &tags[begin..];
-    let shown = &rest[..page.n.unwrap_or(rest.len()).min(rest.len())];
+    let (shown, next) = page(tags, uri)?;
     let body = json!({"name": stream.to_string(), "tags": shown}).to_string();
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
-    if let (Some(n), Some(last), true) = (page.n, shown.last(), shown.len() < rest.len()) {
-        let link = format!("</v2/{stream}/tags/list?n={n}&last={last}>; rel=\"next\"");
-        // Tags of a stream that are no tags of a registry have no next page.
-        if let Ok(link) = HeaderValue::try_from(link) {
-            response.headers_mut().insert(header::LINK, link);
-        }
+    if let Some(query) = next {
+        let link = format!("</v2/{stream}/tags/list?{query}>; rel=\"next\"");
+        let link = HeaderValue::try_from(link).expect("names, tags and numbers are plain text");
+        response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
+}
+
+/// The tags on the page that is asked for, and the query of the next one. Streams may have tags that are none of a registry:
+/// those cannot be pulled, and are not shown.
+pub(super) fn page<'t>(tags: &'t [String], uri: &Uri) -> Result<(Vec<&'t str>, Option<String>), Problem> {
+    let Query(page) = Query::<Page>::try_from_uri(uri).map_err(|_| Problem::PageInvalid)?;
+    let begin = page.last.map_or(0, |last| tags.partition_point(|tag| *tag <= last));
+    let mut rest = tags[begin..].iter().map(String::as_str).filter(|tag| is_tag(tag));
+    let shown: Vec<&str> = rest.by_ref().take(page.n.unwrap_or(usize::MAX)).collect();
+    let next = shown.last().filter(|_| rest.next().is_some()).zip(page.n);
+    let next = next.map(|(last, n)| format!("n={n}&last={last}"));
+    Ok((shown, next))
 }
