@@ -19,6 +19,7 @@ mod policy;
 mod pulling;
 mod reading;
 mod registry_gc;
+mod releasing;
 mod resolving;
 mod shell;
 mod shutdown;
