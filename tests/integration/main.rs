@@ -22,6 +22,7 @@ mod policy;
 mod pulling;
 mod reading;
 mod registry_gc;
+mod releasing;
 mod resolving;
 mod room;
 mod shell;
