@@ -57,25 +57,32 @@ impl Payload {
 
     /// Applies the patch of an answer, and compares the images that the object has then.
     pub fn check(&self, expected: &[String], answer: &[u8]) -> Result<(), Error> {
+        if self.images_after(answer)? == expected {
+            Ok(())
+        } else {
+            Err(format!("{}: {}", self.name, String::from_utf8_lossy(answer)).into())
+        }
+    }
+
+    /// The images of the object once the patch of an answer was applied.
+    pub fn images_after(&self, answer: &[u8]) -> Result<Vec<String>, Error> {
         let answer: Value = serde_json::from_slice(answer)?;
         let response = &answer["response"];
+        if response["allowed"] != true || response["uid"] != self.review["request"]["uid"] {
+            return Err(format!("{} was not allowed: {answer}", self.name).into());
+        }
         let mut object = self.review["request"]["object"].clone();
         if let Some(patch) = response["patch"].as_str() {
             json_patch::patch(&mut object, &serde_json::from_slice::<json_patch::Patch>(&STANDARD.decode(patch)?)?)?;
         }
-        let is_right = response["allowed"] == true && response["uid"] == self.review["request"]["uid"];
-        if is_right && Self::images(&object) == expected {
-            Ok(())
-        } else {
-            Err(format!("{}: {answer}", self.name).into())
-        }
+        Ok(Self::images(&object))
     }
 
     /// The images of an object of this kind.
-    fn images(object: &Value) -> Vec<&str> {
+    fn images(object: &Value) -> Vec<String> {
         let pod = if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
         let lists = ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array());
-        lists.flatten().filter_map(|container| container["image"].as_str()).collect()
+        lists.flatten().filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
     }
 }
 

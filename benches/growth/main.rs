@@ -1,7 +1,10 @@
-//! How what a webhook costs grows with the number of streams: looking up, one change, memory, and the time until it is ready.
+//! What grows with the number of streams, and what does not: a decision, publishing a change, looking at a directory,
+//! memory, and the time until a server is ready.
 //!
-//! `cargo bench --bench growth`. Each size is measured in a process of its own, and by `pinstream serve` over files of a
-//! hundred streams each.
+//! `cargo bench --bench growth [-- plot]`; `plot` draws `docs/images/growth.svg` too. Each size is measured in a process of
+//! its own, so that memory is what that size takes.
+
+mod plot;
 
 use std::fs;
 use std::hint::black_box;
@@ -9,17 +12,20 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pinstream::admission::decide::{Part, Question, Write, decide};
 use pinstream::index::{IndexedStream, Snapshot};
+use pinstream::store::directory::Directory;
 use pinstream::stream::places::Places;
 use pinstream::workload::{Kinds, Workload};
 use serde_json::{Value, json};
 
+use crate::plot::Panel;
+
 type Error = Box<dyn std::error::Error>;
 
-const SIZES: [usize; 4] = [1, 100, 10_000, 100_000];
+const SIZES: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
 const TAGS: usize = 10;
 /// As many namespaces as there are streams, up to this.
 const NAMESPACES: usize = 100;
@@ -29,17 +35,34 @@ const BATCH: u32 = 10_000;
 const BATCHES: usize = 15;
 /// Set in the process that measures one size.
 const SIZE: &str = "PINSTREAM_BENCH_SIZE";
+/// What is measured of each size.
+const PANELS: [Panel; 6] = [
+    Panel { title: "a Pod's decision", unit: "µs", scale: 1e6, accent: 0 },
+    Panel { title: "publishing one change", unit: "µs", scale: 1e6, accent: 0 },
+    Panel { title: "a look, nothing changed", unit: "ms", scale: 1e3, accent: 1 },
+    Panel { title: "a look, one file changed", unit: "ms", scale: 1e3, accent: 1 },
+    Panel { title: "ready after", unit: "s", scale: 1.0, accent: 2 },
+    Panel { title: "resident memory", unit: "MiB", scale: 1.0 / 1024.0 / 1024.0, accent: 2 },
+];
 
 fn main() -> Result<(), Error> {
     if let Ok(size) = std::env::var(SIZE) {
         return measure(size.parse()?);
     }
-    println!("streams  a Pod of 3  one change  bytes a tag  ready after  resident");
+    println!("{:>8}{}", "streams", PANELS.map(|panel| format!("  {:>24}", panel.title)).concat());
+    let mut rows = Vec::new();
     for size in SIZES {
         let measured = Command::new(std::env::current_exe()?).env(SIZE, size.to_string()).output()?;
-        let (ready, resident) = serve(size)?;
         let measured = String::from_utf8(measured.stdout)?;
-        println!("{size:7}  {}  {ready:10.2?}  {:4} MiB", measured.trim_end(), resident / 1024);
+        let mut row: Vec<f64> = measured.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let (ready, resident) = serve(size)?;
+        row.extend([ready.as_secs_f64(), resident]);
+        let shown = PANELS.iter().zip(&row).map(|(panel, value)| format!("  {:>24}", panel.show(*value)));
+        println!("{size:8}{}", shown.collect::<String>());
+        rows.push(row);
+    }
+    if std::env::args().any(|argument| argument == "plot") {
+        fs::write("docs/images/growth.svg", plot::draw(&PANELS, &SIZES, &rows))?;
     }
     Ok(())
 }
@@ -64,15 +87,31 @@ fn indexed(stream: Value) -> Result<Arc<IndexedStream>, Error> {
     Ok(Arc::new(IndexedStream::new(&serde_json::from_value(stream)?, &Places::default())))
 }
 
-/// Prints what one size costs.
+/// Prints what one size costs, in seconds: a decision, publishing a change, and looks at a directory.
 fn measure(size: usize) -> Result<(), Error> {
-    let before = resident("self")?;
     let mut snapshot = Snapshot::default();
     for number in 0..size {
         snapshot.insert(indexed(stream(number))?);
     }
-    let bytes = (resident("self")?.saturating_sub(before)) * 1024 / u64::try_from(size * TAGS)?;
+    let decided = decision(size, &snapshot)?;
 
+    let changed = indexed(stream(size / 2))?;
+    let mut published = snapshot.clone();
+    let change = typical(BATCH, || {
+        snapshot.insert(Arc::clone(&changed));
+        published = black_box(snapshot.clone());
+    });
+    assert_eq!(published.stream_count(), size);
+    drop((snapshot, published));
+    let [unchanged, one_file] = looks(size)?;
+    for time in [decided, change, unchanged, one_file] {
+        print!("{} ", time.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The decision of a Pod with three short names.
+fn decision(size: usize, snapshot: &Snapshot) -> Result<Duration, Error> {
     let chosen = [0, size / 2, size - 1].map(|number| number - number % NAMESPACES.min(size));
     let containers = chosen.map(|number| json!({"name": "c", "image": format!("application-{number}:3.0")}));
     let pod = json!({"metadata": {"namespace": namespace(0)}, "spec": {"containers": containers}});
@@ -81,43 +120,66 @@ fn measure(size: usize) -> Result<(), Error> {
     let object = Workload::read(kind, &pod).map_err(|_| "the Pod cannot be read")?;
     let namespace = namespace(0);
     let question = Question { write: Write::Create, part: Part::Whole, namespace: &namespace, kind, object: &object };
-    assert_eq!(decide(&question, &snapshot).rewrites().count(), 3);
-    let decided = typical(|| drop(black_box(decide(black_box(&question), black_box(&snapshot)))));
+    assert_eq!(decide(&question, snapshot).rewrites().count(), 3);
+    Ok(typical(BATCH, || drop(black_box(decide(black_box(&question), black_box(snapshot))))))
+}
 
-    let changed = indexed(stream(size / 2))?;
-    let mut published = snapshot.clone();
-    let change = typical(|| {
-        snapshot.insert(Arc::clone(&changed));
-        published = black_box(snapshot.clone());
-    });
-    assert_eq!(published.stream_count(), size);
-    let bytes = if size < FILE { "-".to_owned() } else { bytes.to_string() };
-    println!("{decided:10.1?}  {change:10.1?}  {bytes:>11}");
-    Ok(())
+/// Looks at a directory in which nothing changed, and in which one of its files did.
+fn looks(size: usize) -> Result<[Duration; 2], Error> {
+    let folder = tempfile::tempdir()?;
+    write(folder.path(), size)?;
+    let mut directory = Directory::new(folder.path().to_owned(), Places::default());
+    // By then all that was written has settled.
+    let mut look = || directory.look(SystemTime::now() + Duration::from_secs(1));
+    look();
+    let unchanged = typical(1, || assert!(look().snapshot.is_none()));
+    let mut times = Vec::new();
+    for turn in 0..BATCHES {
+        // Another stream each time, and back: its tags are as many, but the images are others.
+        let first = stream(if turn % 2 == 0 { size } else { 0 });
+        write_file(folder.path(), 0, size, Some(first))?;
+        let started = Instant::now();
+        let seen = look();
+        times.push(started.elapsed());
+        assert!(seen.snapshot.is_some_and(|snapshot| snapshot.stream_count() == size));
+    }
+    times.sort_unstable();
+    Ok([unchanged, times[BATCHES / 2]])
 }
 
 /// The middle of the times that something takes.
-fn typical(mut run: impl FnMut()) -> Duration {
+fn typical(batch: u32, mut run: impl FnMut()) -> Duration {
     let mut batch = || {
         let started = Instant::now();
-        (0..BATCH).for_each(|_| run());
-        started.elapsed() / BATCH
+        (0..batch).for_each(|_| run());
+        started.elapsed() / batch
     };
     let mut times: Vec<Duration> = (0..BATCHES).map(|_| batch()).collect();
     times.sort_unstable();
     times[BATCHES / 2]
 }
 
-/// How long `pinstream serve` takes until it is ready, and its resident size in kB then.
-fn serve(size: usize) -> Result<(Duration, u64), Error> {
+/// Writes the streams of a size as files of a hundred each.
+fn write(folder: &Path, size: usize) -> Result<(), Error> {
+    (0..size).step_by(FILE).try_for_each(|first| write_file(folder, first, size, None))
+}
+
+/// Writes one of these files, with another stream in place of its first, if there is one.
+fn write_file(folder: &Path, first: usize, size: usize, other: Option<Value>) -> Result<(), Error> {
+    let mut items: Vec<Value> = (first..size.min(first + FILE)).map(stream).collect();
+    if let (Some(item), Some(other)) = (items.first_mut(), other) {
+        *item = other;
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    Ok(fs::write(folder.join(format!("{first}.json")), list.to_string())?)
+}
+
+/// How long `pinstream serve` takes until it is ready, and its resident size in bytes then.
+fn serve(size: usize) -> Result<(Duration, f64), Error> {
     let folder = tempfile::tempdir()?;
     let streams = folder.path().join("streams");
     fs::create_dir(&streams)?;
-    for first in (0..size).step_by(FILE) {
-        let items: Vec<Value> = (first..size.min(first + FILE)).map(stream).collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-        fs::write(streams.join(format!("{first}.json")), list.to_string())?;
-    }
+    write(&streams, size)?;
     let started = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_pinstream"))
         .args(["serve", "--no-import", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--streams"])
@@ -139,9 +201,9 @@ fn serve(size: usize) -> Result<(Duration, u64), Error> {
     }
 }
 
-/// The resident size of a process in kB.
-fn resident(process: &str) -> Result<u64, Error> {
+/// The resident size of a process in bytes.
+fn resident(process: &str) -> Result<f64, Error> {
     let status = fs::read_to_string(Path::new("/proc").join(process).join("status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no resident size")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }

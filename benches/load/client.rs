@@ -10,8 +10,8 @@ use axum::http::{Request, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(1);
 pub enum Via {
     Http1,
     Http2,
+    /// HTTP/2 if the server has it.
+    Either,
     /// HTTP/1.1 by wrk.
     Wrk,
 }
@@ -43,6 +45,7 @@ impl Via {
         match self {
             Self::Http1 => "HTTP/1.1",
             Self::Http2 => "HTTP/2",
+            Self::Either => "HTTP",
             Self::Wrk => "HTTP/1.1 by wrk",
         }
     }
@@ -61,6 +64,8 @@ pub struct Round {
 pub struct Client {
     via: Via,
     tls: TlsConnector,
+    /// Whose certificate the servers have.
+    name: ServerName<'static>,
     /// Where wrk finds what it is to send.
     folder: PathBuf,
 }
@@ -96,8 +101,8 @@ impl Sender {
 }
 
 impl Client {
-    /// One that trusts this CA.
-    pub fn new(via: Via, ca: &Path) -> Result<Self, Error> {
+    /// One that trusts this CA to say who has that name.
+    pub fn new(via: Via, ca: &Path, name: &str) -> Result<Self, Error> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca)?)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -107,20 +112,24 @@ impl Client {
             .with_no_client_auth();
         // All servers have one name, and no ticket of another.
         config.resumption = rustls::client::Resumption::disabled();
-        if via == Via::Http2 {
-            config.alpn_protocols = vec![b"h2".to_vec()];
-        }
+        config.alpn_protocols = match via {
+            Via::Http1 | Via::Wrk => Vec::new(),
+            Via::Http2 => vec![b"h2".to_vec()],
+            Via::Either => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
         let folder = ca.parent().ok_or("the CA is in no folder")?.to_owned();
-        Ok(Self { via, tls: TlsConnector::from(Arc::new(config)), folder })
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(Self { via, tls: TlsConnector::from(Arc::new(config)), name, folder })
     }
 
     async fn connect(&self, url: &Uri) -> Result<Sender, Error> {
         let authority = url.authority().ok_or("no address")?;
         let stream = TcpStream::connect(authority.as_str()).await?;
         stream.set_nodelay(true)?;
-        let io = TokioIo::new(self.tls.connect("localhost".try_into()?, stream).await?);
-        let handle = Handle::current();
-        Ok(if self.via == Via::Http2 {
+        let stream = self.tls.connect(self.name.clone(), stream).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (io, handle) = (TokioIo::new(stream), Handle::current());
+        Ok(if is_http2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             handle.spawn(connection);
             Sender::Http2(sender)

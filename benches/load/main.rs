@@ -1,15 +1,17 @@
 //! Requests per second and latencies over loopback HTTPS: the webhook beside the same server with constant answers, and
-//! beside a peer.
+//! beside peers.
 //!
-//! `cargo bench --bench load [-- SECONDS] [--digester PROGRAM]`. Servers are processes of their own and take turns in one
-//! run with one client; ratios are what counts, for the machine is noisy. The constant server answers each review with the
-//! bytes that the webhook answered it with, so what it saves is the thinking. Before anything is timed every patch is
-//! applied and has to give the right images. Where `wrk` is installed it is a client too. k8s-digester asks a real registry,
-//! which `tests/tools/build` builds.
+//! `cargo bench --bench load [-- SECONDS] [--digester PROGRAM] [--peer NAME=URL,ca=FILE[,host=HOST]]...`. Servers are
+//! processes of their own and take turns in one run with one client; ratios are what counts, for the machine is noisy. The
+//! constant server answers each review with the bytes that the webhook answered it with, so what it saves is the thinking.
+//! Before anything is timed every patch is applied and has to give the right images. Where `wrk` is installed it is a client
+//! too. k8s-digester asks a real registry, which `tests/tools/build` builds. A peer is any other webhook that runs already:
+//! what it makes of images of that registry is told, and how many reviews it answers, whatever that is.
 
 mod client;
 #[path = "../common/payloads.rs"]
 mod payloads;
+mod peer;
 #[path = "../common/registry.rs"]
 mod registry;
 mod servers;
@@ -21,6 +23,7 @@ use axum::body::Bytes;
 
 use crate::client::{Client, Round, Via};
 use crate::payloads::{Images, Payload};
+use crate::peer::Peer;
 use crate::registry::Registry;
 use crate::servers::{Server, constant, late};
 
@@ -39,12 +42,15 @@ fn main() -> Result<(), Error> {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(2);
-    let digester = arguments.iter().position(|argument| argument == "--digester");
-    let digester = digester.and_then(|at| arguments.get(at + 1)).map(PathBuf::from);
+    let values = |flag: &'static str| arguments.windows(2).filter(move |pair| pair[0] == flag).map(|pair| &pair[1]);
+    let peers: Vec<Peer> = values("--peer").map(|peer| peer.parse()).collect::<Result<_, _>>()?;
     let folder = tempfile::tempdir()?;
     let site = Site::new(folder.path(), Duration::from_secs(seconds))?;
     runtime.block_on(site.beside_constant())?;
-    digester.map_or(Ok(()), |program| site.beside_digester(&runtime, &program))
+    for program in values("--digester") {
+        site.beside_digester(&runtime, Path::new(program))?;
+    }
+    peers.iter().try_for_each(|peer| runtime.block_on(site.beside_peer(peer)))
 }
 
 /// A webhook over one stream, whose image is in a real registry.
@@ -69,7 +75,7 @@ impl Site {
     }
 
     fn client(&self, via: Via) -> Result<Client, Error> {
-        Client::new(via, &self.folder.join("certs/ca.crt"))
+        Client::new(via, &self.folder.join("certs/ca.crt"), "localhost")
     }
 
     async fn beside_constant(&self) -> Result<(), Error> {
@@ -139,22 +145,53 @@ impl Site {
             let pinned = format!("{socket}/app:1@{}", self.digest);
             let payloads = Payload::all(&Images { written: format!("{socket}/app:1"), pinned: pinned.clone() });
             let client = self.client(Via::Http2)?;
-            for (ours, theirs) in self.payloads.iter().zip(&payloads) {
-                let (body, their_body) = (Bytes::from(ours.body()), Bytes::from(theirs.body()));
+            for (payload, theirs) in self.payloads.iter().zip(&payloads) {
+                let (body, their_body) = (Bytes::from(payload.body()), Bytes::from(theirs.body()));
                 // It pins whatever is written, unchanged or not.
                 let expected = vec![pinned.clone(); theirs.expected.len()];
                 theirs.check(&expected, &runtime.block_on(client.ask(&digester.url(0), their_body.clone()))?)?;
-                let mut pairs = Vec::new();
-                for _ in 0..ROUNDS {
-                    let theirs = runtime.block_on(client.closed(&digester.url(0), &their_body, self.length))?;
-                    let ours = runtime.block_on(client.closed(&self.webhook.url(0), &body, self.length))?;
-                    pairs.push(vec![theirs, ours]);
-                }
-                let name = format!("{}, its registry at {delay:?}", ours.name);
+                let theirs = (&client, &*digester.url(0), &their_body);
+                let ours = (&client, &*self.webhook.url(0), &body);
+                let pairs = runtime.block_on(self.in_turns(theirs, ours))?;
+                let name = format!("{}, its registry at {delay:?}", payload.name);
                 report(&name, ["digester", "webhook"], &pairs, |[theirs, ours]| ours.rate / theirs.rate);
             }
         }
         Ok(())
+    }
+
+    /// The webhook and a peer, which is given images of the registry.
+    async fn beside_peer(&self, peer: &Peer) -> Result<(), Error> {
+        let (client, their_client) = (self.client(Via::Http2)?, peer.client()?);
+        let image = format!("{}/app", self.registry.socket);
+        let images = Images { written: format!("{image}:1"), pinned: format!("{image}@{}", self.digest) };
+        for (ours, theirs) in self.payloads.iter().zip(Payload::all(&images)) {
+            let (body, their_body) = (Bytes::from(ours.body()), Bytes::from(theirs.body()));
+            let answer = their_client.ask(&peer.url, their_body.clone()).await?;
+            let made = peer::made_of(&theirs, &answer, &self.digest);
+            let theirs = (&their_client, &*peer.url, &their_body);
+            let pairs = self.in_turns(theirs, (&client, &self.webhook.url(0), &body)).await?;
+            let name = format!("{}, {made} by {}", ours.name, peer.name);
+            report(&name, [&peer.name, "webhook"], &pairs, |[theirs, ours]| ours.rate / theirs.rate);
+        }
+        Ok(())
+    }
+
+    /// Rounds of two servers, each with who asks it, where and what.
+    async fn in_turns(
+        &self,
+        theirs: (&Client, &str, &Bytes),
+        ours: (&Client, &str, &Bytes),
+    ) -> Result<Vec<Vec<Round>>, Error> {
+        let mut pairs = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut pair = Vec::new();
+            for (client, url, body) in [theirs, ours] {
+                pair.push(client.closed(url, body, self.length).await?);
+            }
+            pairs.push(pair);
+        }
+        Ok(pairs)
     }
 }
 

@@ -107,11 +107,12 @@ fn string_of_more(mut text: &[u8]) -> Option<(bool, &[u8])> {
         is_escaped |= text.first() == Some(&b'\\');
         text = match text {
             [b'"', rest @ ..] => return Some((is_escaped, rest)),
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => plain(rest),
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] | [0x80..=0xff, rest @ ..] => {
+                plain(rest)
+            }
             [b'\\', b'u', a, b, c, d, rest @ ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => {
                 plain(rest)
             }
-            [0x80..=0xff, rest @ ..] => plain(rest),
             _ => return None,
         }
     }
