@@ -1,5 +1,4 @@
-//! A second reader says the same of an object that is created; whatever is refused is told with all that is wrong, and what
-//! images streams have made of it does not count against it.
+//! A second reader says the same of an object that is created; whatever is refused is told with all that is wrong.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

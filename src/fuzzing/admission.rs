@@ -45,8 +45,8 @@ static EXCEPTIONS: LazyLock<Exceptions> =
 /// Lists whose entries have an image.
 const LISTS: [&str; 5] = ["initContainers", "containers", "ephemeralContainers", "steps", "sidecars"];
 
-/// A body is answered by a review or refused. A patch applies to the object and touches nothing but images, all of which
-/// get digests; a second pass changes nothing. A second reader finds the same images.
+/// A body is answered by a review or refused. A patch applies to the object and touches nothing but images, which become those
+/// of the streams; a second pass changes nothing. A second reader finds the same images.
 pub(crate) fn review(input: &[u8]) {
     let _ = patch_of(input);
     // What is skipped unread is checked less strictly than what is read, and may be there twice: so all is read first.
@@ -63,11 +63,16 @@ pub(crate) fn review(input: &[u8]) {
     for operation in patch.iter() {
         let pointer = operation.path().to_string();
         let image = back.pointer_mut(&pointer).expect("a patch applied");
-        assert!(image.as_str().is_some_and(|image| image.ends_with(DIGEST)), "{pointer}: {image}");
+        assert!(image.as_str().is_some_and(is_known), "{pointer}: {image}");
         *image = before.pointer(&pointer).expect("only what is there is replaced").clone();
     }
     assert_eq!(back, before);
     assert_eq!(patch_of(body.to_string().as_bytes()), None);
+}
+
+/// An image that has a digest, or is where the streams have their images, under a tag that they do not have yet.
+fn is_known(image: &str) -> bool {
+    image.ends_with(DIGEST) || ["r.io/demo/keycloak:", "tools:"].iter().any(|stream| image.starts_with(stream))
 }
 
 fn patch_of(body: &[u8]) -> Option<Patch> {

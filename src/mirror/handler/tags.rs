@@ -43,3 +43,17 @@ pub(super) fn page<'t>(tags: &'t [String], uri: &Uri) -> Result<(Vec<&'t str>, O
     let next = next.map(|(last, n)| format!("n={n}&last={last}"));
     Ok((shown, next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_that_cannot_be_pulled_is_on_no_page_and_ends_none() {
+        let tags = ["1", "a b", "a+b", "b"].map(str::to_owned);
+        let page = |uri: &'static str| page(&tags, &Uri::from_static(uri)).unwrap();
+        assert_eq!(page("/v2/demo/app/tags/list"), (vec!["1", "b"], None));
+        assert_eq!(page("/v2/demo/app/tags/list?n=1"), (vec!["1"], Some("n=1&last=1".to_owned())));
+        assert_eq!(page("/v2/demo/app/tags/list?n=1&last=1"), (vec!["b"], None));
+    }
+}
