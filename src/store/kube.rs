@@ -21,7 +21,7 @@ mod table;
 mod watch;
 mod workloads;
 
-pub use client::{Access, ConnectError, connect};
+pub use client::{Access, ConnectError, answer, connect};
 pub use feed::Feed;
 pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
