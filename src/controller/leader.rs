@@ -50,7 +50,13 @@ impl Candidate {
     /// Nothing is asked yet.
     #[must_use]
     pub fn new(client: Client, place: Place) -> Self {
-        Self { leases: Api::namespaced(client, &place.namespace), place, seen: None, renewed: Instant::now(), trouble: None }
+        Self {
+            leases: Api::namespaced(client, &place.namespace),
+            place,
+            seen: None,
+            renewed: Instant::now(),
+            trouble: None,
+        }
     }
 
     /// Waits until the Lease is ours.

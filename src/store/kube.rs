@@ -31,4 +31,4 @@ pub use pods::{PodChange, PodFeed, RunningPod};
 pub use published::Published;
 pub use refusals::{Refused, record};
 pub use review::{ClusterReviewer, Identity, ReviewError};
-pub use watch::{Preference, Watched, is_openshift};
+pub use watch::{Preference, SILENCE_LIMIT, Watched, is_openshift};

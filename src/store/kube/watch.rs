@@ -22,8 +22,8 @@ use super::objects::{Item, Page};
 use crate::backoff::Backoff;
 use crate::stream::Key;
 
-/// How long a watch may be silent. API servers send a bookmark every minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(100);
+/// How long a watch may be silent, if nothing else is said. API servers send a bookmark every minute.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(100);
 /// A watch that the API server ends sooner than this counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
 /// How many events that arrived together are told together.
@@ -68,9 +68,13 @@ pub struct Watched<S> {
     is_failing: bool,
     /// The last error was that the API server had forgotten where the watch was.
     has_expired: bool,
+    /// The API server has answered since the watch was last up, if only to refuse.
+    has_answered: bool,
     /// When the API server was last heard while the watch was up.
     heard: Instant,
     backoff: Backoff,
+    /// How long the watch may be silent.
+    silence: Duration,
 }
 
 #[expect(private_bounds, reason = "sinks are made in this module only")]
@@ -86,9 +90,17 @@ impl<S: Sink> Watched<S> {
             is_loaded: false,
             is_failing: false,
             has_expired: false,
+            has_answered: false,
             heard: Instant::now(),
             backoff: Backoff::default(),
+            silence: SILENCE_LIMIT,
         }
+    }
+
+    /// Gives a watch up that is silent for so long.
+    #[must_use]
+    pub fn given_up_after(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Lists, watches, and begins again. Whatever happens the last known objects stay. Never ends.
@@ -104,10 +116,13 @@ impl<S: Sink> Watched<S> {
             }
             // What was forgotten during an outage is listed at once, but not if that happens again and again.
             let has_expired = error == WatchError::Expired;
-            if has_expired && !self.has_expired {
+            // Whoever answers after it was away has just started, and will do better in a moment.
+            let is_back = error.is_answer() && !self.has_answered;
+            if has_expired && !self.has_expired || is_back {
                 self.backoff.reset();
             }
             self.has_expired = has_expired;
+            self.has_answered |= is_back;
             let wait = self.backoff.next(RandomState::new().hash_one(()));
             self.report(&error, wait);
             self.sink.has_failed(&error);
@@ -186,11 +201,11 @@ impl<S: Sink> Watched<S> {
             tracing::info!("{} are watched again", self.subject.noun());
         }
         loop {
-            let batch = match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
+            let batch = match tokio::time::timeout(self.silence, events.next()).await {
                 Ok(Some(batch)) => batch,
                 Ok(None) if began.elapsed() < SHORT => return Err(WatchError::Short),
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(WatchError::Silent(SILENCE_LIMIT)),
+                Err(_) => return Err(WatchError::Silent(self.silence)),
             };
             self.heard = Instant::now();
             let mut events = batch.into_iter();
@@ -218,6 +233,7 @@ impl<S: Sink> Watched<S> {
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, collection)),
         });
         self.backoff.reset();
+        self.has_answered = false;
         Ok(())
     }
 }
