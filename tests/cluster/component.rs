@@ -1,9 +1,13 @@
 //! A program of a control plane, which can be killed and started again as it was.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::process::Process;
-use crate::waiting::eventually;
+use crate::waiting::eventually_within;
+
+/// How long a start may take on a busy machine, with another try if the first comes to nothing.
+const START: Duration = Duration::from_mins(2);
 
 /// A program that runs unless it was killed. Dropping it kills it.
 pub struct Component {
@@ -33,10 +37,10 @@ impl Component {
 
     /// Starts it again at the same address, and waits until it is ready.
     pub fn start_again(&self, is_ready: impl Fn() -> bool) {
-        let process = eventually(&format!("{} runs again", self.name), || {
+        let process = eventually_within(START, &format!("{} runs again", self.name), || {
             let mut process = (self.start)();
-            let is_started = process.becomes_ready(self.name, &is_ready).unwrap();
-            is_started.then_some(process)
+            let is_started = process.becomes_ready(self.name, &is_ready)?;
+            if is_started { Ok(process) } else { Err("its port is taken".to_owned()) }
         });
         *self.process.lock().unwrap() = Some(process);
     }
