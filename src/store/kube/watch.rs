@@ -66,15 +66,41 @@ pub struct Watched<S> {
     is_loaded: bool,
     /// A failure was reported, and not yet that it is over.
     is_failing: bool,
+    /// When the API server was last heard while the watch was up.
+    heard: Instant,
+    tries: Tries,
+    /// How long the watch may be silent.
+    silence: Duration,
+}
+
+/// What tries came to, and how long to wait before the next.
+#[derive(Default)]
+struct Tries {
+    backoff: Backoff,
     /// The last error was that the API server had forgotten where the watch was.
     has_expired: bool,
     /// The API server has answered since the watch was last up, if only to refuse.
     has_answered: bool,
-    /// When the API server was last heard while the watch was up.
-    heard: Instant,
-    backoff: Backoff,
-    /// How long the watch may be silent.
-    silence: Duration,
+}
+
+impl Tries {
+    fn have_failed(&mut self, error: &WatchError) -> Duration {
+        // What was forgotten during an outage is listed at once, but not if that happens again and again.
+        let has_expired = *error == WatchError::Expired;
+        // Whoever answers after it was away has just started, and will do better in a moment.
+        let is_back = error.is_answer() && !self.has_answered;
+        if has_expired && !self.has_expired || is_back {
+            self.backoff.reset();
+        }
+        self.has_expired = has_expired;
+        self.has_answered |= is_back;
+        self.backoff.next(RandomState::new().hash_one(()))
+    }
+
+    fn have_succeeded(&mut self) {
+        self.backoff.reset();
+        self.has_answered = false;
+    }
 }
 
 #[expect(private_bounds, reason = "sinks are made in this module only")]
@@ -89,10 +115,8 @@ impl<S: Sink> Watched<S> {
             version: None,
             is_loaded: false,
             is_failing: false,
-            has_expired: false,
-            has_answered: false,
             heard: Instant::now(),
-            backoff: Backoff::default(),
+            tries: Tries::default(),
             silence: SILENCE_LIMIT,
         }
     }
@@ -114,16 +138,7 @@ impl<S: Sink> Watched<S> {
                 self.version = None;
                 self.collection = None;
             }
-            // What was forgotten during an outage is listed at once, but not if that happens again and again.
-            let has_expired = error == WatchError::Expired;
-            // Whoever answers after it was away has just started, and will do better in a moment.
-            let is_back = error.is_answer() && !self.has_answered;
-            if has_expired && !self.has_expired || is_back {
-                self.backoff.reset();
-            }
-            self.has_expired = has_expired;
-            self.has_answered |= is_back;
-            let wait = self.backoff.next(RandomState::new().hash_one(()));
+            let wait = self.tries.have_failed(&error);
             self.report(&error, wait);
             self.sink.has_failed(&error);
             tokio::time::sleep(wait).await;
@@ -232,8 +247,7 @@ impl<S: Sink> Watched<S> {
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, collection)),
         });
-        self.backoff.reset();
-        self.has_answered = false;
+        self.tries.have_succeeded();
         Ok(())
     }
 }
