@@ -12,6 +12,7 @@ mod server;
 mod storage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -19,7 +20,7 @@ pub use audit::AuditArgs;
 pub use import::{DirectoryImportArgs, ImportArgs, ImportModeArgs, PermittedArgs, RegistryArgs, WriteArgs};
 pub use metrics::MetricsArgs;
 pub(crate) use parse::duration;
-use parse::{namespaced, registry_host, source};
+use parse::{limit, namespaced, registry_host, source};
 pub use policy::{ClusterPolicyArgs, PolicyArgs};
 pub use registry::{LocalRegistryArgs, NoRegistryCertificate, PullArgs, RegistryServerArgs};
 pub use server::{CertificateSource, ClusterServerArgs, LimitArgs, LocalServerArgs, NoCertificate};
@@ -55,6 +56,11 @@ pub struct SourceArgs {
     /// Context of the kubeconfig
     #[arg(long, value_name = "NAME", env = "PINSTREAM_CONTEXT")]
     context: Option<String>,
+
+    /// A watch that says nothing for so long is given up and begun anew where it was. API servers say something every
+    /// minute; less costs a request each time
+    #[arg(long, value_name = "DURATION", env = "PINSTREAM_WATCH_TIMEOUT", default_value = "100s", value_parser = limit)]
+    pub watch_timeout: Duration,
 }
 
 impl SourceArgs {

@@ -72,8 +72,9 @@ impl Controller {
         let remote =
             registry::Client::new(&self.registry.settings_in_cluster()?, metrics.import.registry_requests.clone())?;
         let settings = self.import.settings(self.registry_host.registry_host);
-        let work =
-            Work::new(client, preference, remote, settings, &metrics).audited(self.audit.auditing(&metrics.audit));
+        let work = Work::new(client, preference, remote, settings, &metrics)
+            .audited(self.audit.auditing(&metrics.audit))
+            .given_up_after(self.source.watch_timeout);
         tracing::info!(%admin, "controller started");
         tokio::select! {
             () = work.keep(&mut candidate) => {}

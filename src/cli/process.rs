@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -53,6 +54,8 @@ pub(super) struct Process {
     pub source: Source,
     /// How a cluster is found, if it needs one.
     pub access: Access,
+    /// How long its watches may be silent.
+    pub watch_timeout: Duration,
     /// How the streams of a directory are imported, if they are.
     pub import: Option<Settings>,
     /// The client of registries.
@@ -136,7 +139,7 @@ impl Process {
             Source::Cluster(preference) => {
                 let client = cluster::connect(&self.access).await?;
                 let watched = Watched::published(client, *preference, places, streams, metrics);
-                supervisor.spawn("streams", endless(watched.keep()));
+                supervisor.spawn("streams", endless(watched.given_up_after(self.watch_timeout).keep()));
                 return Ok(None);
             }
         };
@@ -216,7 +219,7 @@ impl Process {
         if reads_labels {
             let is_patient = matches!(self.source, Source::Cluster(_));
             let levels = Watched::levels(client.clone(), Arc::clone(&shared.levels), is_patient);
-            supervisor.spawn("levels", endless(levels.keep()));
+            supervisor.spawn("levels", endless(levels.given_up_after(self.watch_timeout).keep()));
         }
         if !writes_events {
             return Ok(None);

@@ -14,7 +14,7 @@ use crate::config::{
     DirectoryArgs, DirectoryImportArgs, LimitArgs, LocalRegistryArgs, LocalServerArgs, MetricsArgs, PolicyArgs,
     ResolveArgs, Source,
 };
-use crate::store::kube::Access;
+use crate::store::kube::{Access, SILENCE_LIMIT};
 
 /// Run the admission webhook over a directory of image streams, without a cluster
 ///
@@ -68,6 +68,7 @@ impl Serve {
             certificate: self.server.certificate(),
             source: Source::Directory(self.directory.streams),
             access: Access::default(),
+            watch_timeout: SILENCE_LIMIT,
             import,
             remote: self.import.registry.settings()?,
             pulling,

@@ -49,6 +49,7 @@ impl Webhook {
             admin_listen: self.server.admin_listen,
             certificate: self.server.certificate()?,
             access: self.source.access(),
+            watch_timeout: self.source.watch_timeout,
             import: None,
             remote: registry::Settings::default(),
             pulling: None,

@@ -31,11 +31,18 @@ pub struct Auditing {
 
 impl Auditing {
     /// Keeps the audit, and hands the changes of streams on to the importer. Ends when there will be no more of them.
-    pub async fn run(self, client: Client, streams: UnboundedReceiver<Change>, importer: UnboundedSender<Change>) {
+    /// `silence` is how long the watch of Pods may say nothing.
+    pub async fn run(
+        self,
+        client: Client,
+        silence: Duration,
+        streams: UnboundedReceiver<Change>,
+        importer: UnboundedSender<Change>,
+    ) {
         let (sender, pods) = mpsc::channel(WAITING_MAX);
         let auditor = Auditor { auditing: &self, state: State::default() };
         tokio::select! {
-            () = Watched::pods(client, sender).keep() => {}
+            () = Watched::pods(client, sender).given_up_after(silence).keep() => {}
             () = auditor.follow(pods, streams, importer) => {}
         }
         self.metrics.clear();

@@ -28,6 +28,7 @@ use crate::backoff::Backoff;
 use crate::metrics::ServerMetrics;
 use crate::server::authority::{Authority, Shared, newest};
 use crate::server::certificate::{Certificate, Pair};
+use crate::store::kube::answer;
 
 /// Who writes, as the API server keeps it.
 const MANAGER: &str = "pinstream";
@@ -176,7 +177,7 @@ impl Keeper {
     }
 
     async fn secret(&self) -> Result<Option<Secret>, KeepError> {
-        let found = self.secrets.get_opt(&self.place.secret).await;
+        let found = answer(self.secrets.get_opt(&self.place.secret)).await;
         found.map_err(|error| KeepError::Secret(self.place.to_string(), "read", error))
     }
 
@@ -203,9 +204,9 @@ impl Keeper {
         });
         store(shared, secret.data.get_or_insert_default());
         let (done, written) = if is_new {
-            ("created", self.secrets.create(&params, &secret).await)
+            ("created", answer(self.secrets.create(&params, &secret)).await)
         } else {
-            ("written", self.secrets.replace(&self.place.secret, &params, &secret).await)
+            ("written", answer(self.secrets.replace(&self.place.secret, &params, &secret)).await)
         };
         match written {
             Ok(_) => Ok(true),
@@ -268,7 +269,7 @@ async fn read_configuration<C>(api: &Api<C>, name: &str) -> Result<Option<C>, Ke
 where
     C: Configuration + Clone + DeserializeOwned + fmt::Debug,
 {
-    api.get_opt(name).await.map_err(|error| KeepError::Configuration(C::KIND, name.to_owned(), "read", error))
+    answer(api.get_opt(name)).await.map_err(|error| KeepError::Configuration(C::KIND, name.to_owned(), "read", error))
 }
 
 /// Gives the bundle to a configuration, unless someone changed it meanwhile. Gives back whether it had another.
@@ -279,7 +280,7 @@ where
     let Some(patch): Option<Patch> = found.announcement(bundle) else { return Ok(false) };
     let name = found.name_any();
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch(&name, &params, &kube::api::Patch::Json::<()>(patch)).await {
+    match answer(api.patch(&name, &params, &kube::api::Patch::Json::<()>(patch))).await {
         Ok(_) => tracing::info!(kind = C::KIND, configuration = name, "caBundle written"),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_invalid() => {
             tracing::debug!(kind = C::KIND, configuration = name, %status, "webhook configuration was changed meanwhile");
@@ -341,6 +342,20 @@ fn store(shared: &Shared, data: &mut BTreeMap<String, ByteString>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_api_server_is_given_up() {
+        let silent = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            std::future::pending::<Result<hyper::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let [namespace, secret, configuration] = ["system", "tls", "pinstream"].map(str::to_owned);
+        let place = Place { namespace, secret, configuration, validating: None };
+        let authority = Authority { names: vec!["localhost".to_owned()], lifetime: Duration::from_hours(1) };
+        let (client, metrics) = (Client::new(silent, "default"), crate::metrics::Metrics::new().unwrap().server);
+        let mut keeper = Keeper::new(&client, place, authority, Arc::default(), metrics);
+        let error = keeper.look().await.map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("Secret system/tls cannot be read: ") && error.contains("no answer"), "{error}");
+    }
 
     #[test]
     fn secret_holds_what_was_stored_beside_what_was_there() {

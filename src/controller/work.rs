@@ -1,6 +1,7 @@
 //! What a controller does on a cluster while it leads: follow the streams, import them, let go of images.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -10,7 +11,7 @@ use super::import::{Importer, Remote, Settings};
 use super::leader::Candidate;
 use crate::metrics::{ImportMetrics, Metrics, SourceMetrics};
 use crate::store::home::Change;
-use crate::store::kube::{ClusterHome, Preference, Watched, is_openshift, keep_clean};
+use crate::store::kube::{ClusterHome, Preference, SILENCE_LIMIT, Watched, is_openshift, keep_clean};
 
 /// The work of a controller.
 pub struct Work<R> {
@@ -21,19 +22,35 @@ pub struct Work<R> {
     metrics: ImportMetrics,
     source: SourceMetrics,
     auditing: Option<Auditing>,
+    silence: Duration,
 }
 
 impl<R: Remote> Work<R> {
     /// Nothing is asked yet.
     pub fn new(client: Client, preference: Preference, remote: R, settings: Settings, metrics: &Metrics) -> Self {
         let (remote, source) = (Arc::new(remote), metrics.source.clone());
-        Self { client, preference, remote, settings, metrics: metrics.import.clone(), source, auditing: None }
+        Self {
+            client,
+            preference,
+            remote,
+            settings,
+            metrics: metrics.import.clone(),
+            source,
+            auditing: None,
+            silence: SILENCE_LIMIT,
+        }
     }
 
     /// Audits too, if that is said.
     #[must_use]
     pub fn audited(self, auditing: Option<Auditing>) -> Self {
         Self { auditing, ..self }
+    }
+
+    /// Gives a watch up that is silent for so long.
+    #[must_use]
+    pub fn given_up_after(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Works whenever it is the candidate who leads. Never ends.
@@ -68,6 +85,7 @@ impl<R: Remote> Work<R> {
         let home = Arc::new(ClusterHome::new(self.client.clone()));
         let importer = Importer::new(home, Arc::clone(&self.remote), self.settings.clone(), self.metrics.clone());
         let streams = Watched::feed(self.client.clone(), self.preference, sender, self.source.clone());
+        let streams = streams.given_up_after(self.silence);
         tokio::select! {
             () = streams.keep() => {}
             () = self.audit(changes, to_importer) => {}
@@ -79,7 +97,7 @@ impl<R: Remote> Work<R> {
     /// Hands the changes of streams on to the importer, and learns from them.
     async fn audit(&self, mut changes: UnboundedReceiver<Change>, importer: UnboundedSender<Change>) {
         if let Some(auditing) = &self.auditing {
-            return auditing.clone().run(self.client.clone(), changes, importer).await;
+            return auditing.clone().run(self.client.clone(), self.silence, changes, importer).await;
         }
         while let Some(change) = changes.recv().await {
             // Whoever does not listen any more need not be told.

@@ -23,7 +23,7 @@ mod table;
 mod watch;
 mod workloads;
 
-pub use client::{Access, ConnectError, connect};
+pub use client::{Access, ConnectError, answer, connect};
 pub use feed::Feed;
 pub use garbage::{collect_images, keep_clean};
 pub use home::ClusterHome;
@@ -33,4 +33,4 @@ pub use pods::{PodChange, PodFeed, RunningPod};
 pub use published::Published;
 pub use refusals::{Refused, record};
 pub use review::{ClusterReviewer, Identity, ReviewError};
-pub use watch::{Preference, Watched, is_openshift};
+pub use watch::{Preference, SILENCE_LIMIT, Watched, is_openshift};

@@ -5,7 +5,6 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, token_keys};
+use crate::component::{Component, Start};
 use crate::process::Process;
 use crate::tools::Tools;
 use crate::user::{Access, Credentials, User};
@@ -28,10 +28,7 @@ const SERVER_NAMES: [&str; 5] = ["localhost", "127.0.0.1", "10.0.0.1", "kubernet
 pub struct ControlPlane {
     admin: User,
     access: Access,
-    api_server: Mutex<Option<Process>>,
-    api_server_start: ApiServerStart,
-    _controller_manager: Process,
-    _etcd: Process,
+    parts: Parts,
     /// How many names were given away.
     names: AtomicU32,
     /// How long it took until it was ready.
@@ -78,21 +75,11 @@ impl ControlPlane {
         let folder = new_folder();
         let path = folder.path().to_owned();
         let result = start_components(tools, &path);
-        let (access, admin, etcd, api_server, api_server_start, controller_manager) = match result {
+        let (access, admin, parts) = match result {
             Ok(parts) => parts,
             Err(error) => return Err(format!("{error}\nlogs: {}", folder.keep().display())),
         };
-        Ok(Self {
-            admin,
-            access,
-            api_server: Mutex::new(Some(api_server)),
-            api_server_start,
-            _controller_manager: controller_manager,
-            _etcd: etcd,
-            names: AtomicU32::default(),
-            start_up: started.elapsed(),
-            folder,
-        })
+        Ok(Self { admin, access, parts, names: AtomicU32::default(), start_up: started.elapsed(), folder })
     }
 
     /// Another one, for a test that cannot share.
@@ -160,18 +147,44 @@ impl ControlPlane {
 
     /// Ends the API server at once, as a crash would. Only for a control plane of one's own.
     pub fn stop_api_server(&self) {
-        drop(self.api_server.lock().unwrap().take());
+        self.kill(Part::ApiServer);
     }
 
     /// Starts the API server again, at the same address.
     pub fn start_api_server(&self) {
-        let is_ready = || is_ready(&self.admin);
-        let process = eventually("the API server's port is free", || {
-            let mut process = self.api_server_start.start(self.api_server_start.port);
-            let is_started = process.becomes_ready("kube-apiserver", is_ready).unwrap();
-            is_started.then_some(process)
-        });
-        *self.api_server.lock().unwrap() = Some(process);
+        self.start_again(Part::ApiServer);
+    }
+
+    /// Ends a program at once, as a crash would. Only for a control plane of one's own.
+    pub fn kill(&self, part: Part) {
+        self.component(part).kill();
+    }
+
+    /// Starts a program again that was killed. The API server needs etcd, and the controller manager the API server.
+    pub fn start_again(&self, part: Part) {
+        let is_ready = || match part {
+            Part::Etcd => is_healthy(self.parts.etcd_port),
+            Part::ApiServer => is_ready(&self.admin),
+            // It serves nothing that tells.
+            Part::ControllerManager => true,
+        };
+        self.component(part).start_again(is_ready);
+    }
+
+    /// Starts a program again if it ended by itself, as a kubelet would. The controller manager does so when the API
+    /// server goes away while it starts.
+    pub fn keep_running(&self, part: Part) {
+        if self.component(part).has_ended() {
+            self.start_again(part);
+        }
+    }
+
+    fn component(&self, part: Part) -> &Component {
+        match part {
+            Part::Etcd => &self.parts.etcd,
+            Part::ApiServer => &self.parts.api_server,
+            Part::ControllerManager => &self.parts.controller_manager,
+        }
     }
 
     fn keep_folder(&mut self) {
@@ -188,18 +201,36 @@ impl Drop for ControlPlane {
     }
 }
 
-type Components = (Access, User, Process, Process, ApiServerStart, Process);
+/// A program of a control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Etcd,
+    ApiServer,
+    ControllerManager,
+}
 
-fn start_components(tools: &Tools, folder: &Path) -> Result<Components, String> {
+/// The programs. They end in this order.
+struct Parts {
+    controller_manager: Component,
+    api_server: Component,
+    etcd: Component,
+    etcd_port: u16,
+}
+
+fn start_components(tools: &Tools, folder: &Path) -> Result<(Access, User, Parts), String> {
     let (etcd, etcd_port) = start_etcd(tools, folder)?;
     let authority = Authority::new(folder, "ca");
     let administrator = authority.sign("admin", Some("system:masters"), &[]);
     let (token_key, token_public_key) = token_keys(folder);
-    let mut start = ApiServerStart {
-        program: tools.path("kube-apiserver").to_owned(),
-        arguments: api_server_arguments(folder, &authority, etcd_port, &token_key, &token_public_key),
-        folder: folder.to_owned(),
-        port: 0,
+    let program = tools.path("kube-apiserver").to_owned();
+    let arguments = api_server_arguments(folder, &authority, etcd_port, &token_key, &token_public_key);
+    let log = folder.join("kube-apiserver.log");
+    let start = {
+        let folder = folder.to_owned();
+        move |port: u16| {
+            let arguments = [&arguments[..], &[format!("--secure-port={port}")]].concat();
+            Process::start(&program, &arguments, &[], &folder, &log)
+        }
     };
     let access = |port: u16| Access {
         tools: tools.clone(),
@@ -209,35 +240,20 @@ fn start_components(tools: &Tools, folder: &Path) -> Result<Components, String> 
     };
     let admin = |port| User::new(&access(port), "admin", &Credentials::Certificate(&administrator), "default");
     let (api_server, [port]) =
-        Process::listening("kube-apiserver", |[port]| start.start(port), |[port]| is_ready(&admin(port)))?;
-    start.port = port;
+        Process::listening("kube-apiserver", |[port]| start(port), |[port]| is_ready(&admin(port)))?;
+    let api_server = Component::new("kube-apiserver", api_server, Box::new(move || start(port)));
     let (access, admin) = (access(port), admin(port));
-    let controller_manager = start_controller_manager(&access, &authority, &token_key);
+    let start = controller_manager_start(&access, &authority, &token_key);
+    let controller_manager = Component::new("kube-controller-manager", start(), start);
     try_eventually("kube-controller-manager makes ServiceAccounts", || {
         exists(&admin, "default", "serviceaccounts/default")
     })?;
-    Ok((access, admin, etcd, api_server, start, controller_manager))
+    Ok((access, admin, Parts { controller_manager, api_server, etcd, etcd_port }))
 }
 
-/// How the API server is started, and started again.
-struct ApiServerStart {
-    program: PathBuf,
-    arguments: Vec<String>,
-    folder: PathBuf,
-    port: u16,
-}
-
-impl ApiServerStart {
-    fn start(&self, port: u16) -> Process {
-        let mut arguments = self.arguments.clone();
-        arguments.push(format!("--secure-port={port}"));
-        Process::start(&self.program, &arguments, &[], &self.folder, &self.folder.join("kube-apiserver.log"))
-    }
-}
-
-fn start_etcd(tools: &Tools, folder: &Path) -> Result<(Process, u16), String> {
-    let client = Client::builder().no_proxy().build().unwrap();
-    let start = |[port, peer_port]: [u16; 2]| {
+fn start_etcd(tools: &Tools, folder: &Path) -> Result<(Component, u16), String> {
+    let (program, folder) = (tools.path("etcd").to_owned(), folder.to_owned());
+    let start = move |[port, peer_port]: [u16; 2]| {
         let (url, peer_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
         let data = folder.join(format!("etcd-{port}"));
         let arguments = [
@@ -247,16 +263,19 @@ fn start_etcd(tools: &Tools, folder: &Path) -> Result<(Process, u16), String> {
             format!("--listen-peer-urls={peer_url}"),
             format!("--initial-advertise-peer-urls={peer_url}"),
             format!("--initial-cluster=default={peer_url}"),
+            // What a killed process has written the system still has.
             "--unsafe-no-fsync".to_owned(),
         ];
-        Process::start(tools.path("etcd"), &arguments, &[], folder, &folder.join("etcd.log"))
+        Process::start(&program, &arguments, &[], &folder, &folder.join("etcd.log"))
     };
-    let is_ready = |[port, _]: [u16; 2]| {
-        let answer = client.get(format!("http://127.0.0.1:{port}/health")).send();
-        answer.is_ok_and(|answer| answer.status().is_success())
-    };
-    let (process, [port, _]) = Process::listening("etcd", start, is_ready)?;
-    Ok((process, port))
+    let (process, ports) = Process::listening("etcd", &start, |[port, _]| is_healthy(port))?;
+    Ok((Component::new("etcd", process, Box::new(move || start(ports))), ports[0]))
+}
+
+fn is_healthy(etcd_port: u16) -> bool {
+    let client = Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("http://127.0.0.1:{etcd_port}/health")).send();
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 fn api_server_arguments(
@@ -298,7 +317,7 @@ fn api_server_arguments(
     files.into_iter().chain(rest.map(str::to_owned)).chain([etcd]).collect()
 }
 
-fn start_controller_manager(access: &Access, authority: &Authority, token_key: &Path) -> Process {
+fn controller_manager_start(access: &Access, authority: &Authority, token_key: &Path) -> Start {
     let pair = authority.sign("system:kube-controller-manager", None, &[]);
     let user = User::new(access, "kube-controller-manager", &Credentials::Certificate(&pair), "default");
     let arguments = [
@@ -313,8 +332,9 @@ fn start_controller_manager(access: &Access, authority: &Authority, token_key: &
         "--kube-api-qps=1000".to_owned(),
         "--kube-api-burst=2000".to_owned(),
     ];
-    let log = access.folder.join("kube-controller-manager.log");
-    Process::start(access.tools.path("kube-controller-manager"), &arguments, &[], &access.folder, &log)
+    let (program, folder) = (access.tools.path("kube-controller-manager").to_owned(), access.folder.clone());
+    let log = folder.join("kube-controller-manager.log");
+    Box::new(move || Process::start(&program, &arguments, &[], &folder, &log))
 }
 
 fn is_ready(admin: &User) -> bool {

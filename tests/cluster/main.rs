@@ -8,6 +8,7 @@
 mod address_tests;
 mod admission_policy_random_tests;
 mod admission_policy_tests;
+mod api_fault_tests;
 mod audit_command_tests;
 mod audit_tests;
 mod availability_tests;
@@ -15,16 +16,20 @@ mod bucket_tests;
 mod buckets;
 mod cert_manager;
 mod certificates;
+mod chaos_tests;
 mod chart;
 mod chart_tests;
 mod client_tests;
 mod command_tests;
+mod component;
 mod condition_tests;
 mod conformance_tests;
 mod constant;
 mod control_plane;
 mod control_plane_tests;
 mod directory_tests;
+mod disturbed;
+mod faults;
 mod gate;
 mod import_bench;
 mod import_crash_tests;
@@ -41,6 +46,7 @@ mod local_tests;
 mod monitored;
 mod monitoring_tests;
 mod node;
+mod partition_tests;
 mod pictures_bench;
 mod pinning_tests;
 mod pinstream;
@@ -56,6 +62,7 @@ mod puller_tests;
 mod pulling;
 mod random;
 mod reading_tests;
+mod record;
 mod reference_tests;
 mod registry;
 mod registry_access_tests;
@@ -80,6 +87,7 @@ mod tutorial_tests;
 mod user;
 mod waiting;
 mod webhook;
+mod wire;
 mod workload_tests;
 
 use std::process::ExitCode;
@@ -167,6 +175,9 @@ fn main() -> ExitCode {
         address_tests::TESTS,
         audit_tests::TESTS,
         availability_tests::TESTS,
+        api_fault_tests::TESTS,
+        chaos_tests::TESTS,
+        partition_tests::TESTS,
         rotation_tests::TESTS,
         soak_tests::TESTS,
         storage_tests::TESTS,

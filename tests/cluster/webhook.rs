@@ -31,11 +31,22 @@ impl<'plane> Webhook<'plane> {
     pub fn register_with(
         plane: &'plane ControlPlane,
         namespace: &Namespace,
-        mut client: Value,
+        client: Value,
         ca: &Path,
         conditions: &Value,
     ) -> Self {
-        client["caBundle"] = STANDARD.encode(fs::read(ca).unwrap()).into();
+        let client = with_bundle(client, ca);
+        Self::create(plane, namespace, &json!({"clientConfig": client, "matchConditions": conditions}))
+    }
+
+    /// Like [`Webhook::register`], but nothing is stored without an answer.
+    pub fn register_strict(plane: &'plane ControlPlane, namespace: &Namespace, client: Value, ca: &Path) -> Self {
+        let client = with_bundle(client, ca);
+        Self::create(plane, namespace, &json!({"clientConfig": client, "failurePolicy": "Fail"}))
+    }
+
+    /// The webhook has these fields, and others as they are in the chart.
+    fn create(plane: &'plane ControlPlane, namespace: &Namespace, fields: &Value) -> Self {
         let name = plane.unique("webhook");
         let kinds = [
             ("", json!(["pods", "pods/ephemeralcontainers", "replicationcontrollers"])),
@@ -43,16 +54,16 @@ impl<'plane> Webhook<'plane> {
             ("batch", json!(["jobs", "cronjobs"])),
         ];
         let rule = |(group, resources): (&str, Value)| json!({"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": resources});
+        let mut webhook = json!({
+            "name": "workload.pinstream.dev", "rules": kinds.map(rule),
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+            "failurePolicy": "Ignore", "timeoutSeconds": 3, "reinvocationPolicy": "IfNeeded",
+            "sideEffects": "None", "matchPolicy": "Equivalent", "admissionReviewVersions": ["v1"],
+        });
+        webhook.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let configuration = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": name},
-            "webhooks": [{
-                "name": "workload.pinstream.dev", "clientConfig": client, "rules": kinds.map(rule),
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
-                "failurePolicy": "Ignore", "timeoutSeconds": 3, "reinvocationPolicy": "IfNeeded",
-                "sideEffects": "None", "matchPolicy": "Equivalent", "admissionReviewVersions": ["v1"],
-                "matchConditions": conditions,
-            }],
+            "metadata": {"name": name}, "webhooks": [webhook],
         });
         plane.admin().post(CONFIGURATIONS, &configuration).ok();
         Self { admin: plane.admin(), path: format!("{CONFIGURATIONS}/{name}") }
@@ -82,6 +93,12 @@ impl Drop for Webhook<'_> {
     fn drop(&mut self) {
         let _ = self.admin.ask(&Method::DELETE, &self.path, None);
     }
+}
+
+/// How a server is reached whose certificate is of that CA.
+fn with_bundle(mut client: Value, ca: &Path) -> Value {
+    client["caBundle"] = STANDARD.encode(fs::read(ca).unwrap()).into();
+    client
 }
 
 /// Reached at a port of this machine.

@@ -132,10 +132,8 @@ impl Serve {
         let reviewer = ClusterReviewer::new(cluster.clone(), preference);
         let catalogue = Arc::clone(&shared.catalogue);
         let routes = shared.pulling.start(upstream, catalogue, Some(reviewer), &shared.metrics, supervisor).await?;
-        supervisor.spawn(
-            "streams",
-            endless(Watched::feed(cluster, preference, sender, shared.metrics.source.clone()).keep()),
-        );
+        let streams = Watched::feed(cluster, preference, sender, shared.metrics.source.clone());
+        supervisor.spawn("streams", endless(streams.given_up_after(self.source.watch_timeout).keep()));
         Ok(routes)
     }
 

@@ -4,7 +4,8 @@ use kube::api::{DeleteParams, GetParams, ListParams};
 use kube::core::{ObjectList, Request};
 use serde_json::{Value, json};
 
-use super::home::{ClusterHome, PAGE_SIZE, answer, home_error, stored};
+use super::client::answer;
+use super::home::{ClusterHome, PAGE_SIZE, home_error, stored};
 use super::objects::Served;
 use crate::image::Image;
 use crate::store::home::{Catalogue, HomeError, Stored};

@@ -11,6 +11,8 @@ use kube::{Client, Config};
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long an API server may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 
 /// How the cluster is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,15 @@ pub async fn connect(access: &Access) -> Result<Client, ConnectError> {
     let agent = HeaderValue::from_static(concat!("pinstream/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
     Client::try_from(config).map_err(ConnectError::Unusable)
+}
+
+/// Waits for an answer, but not for ever: a connection that has fallen silent never ends by itself.
+///
+/// # Errors
+/// What the request came to, or that there was no answer.
+pub async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let limit = tokio::time::timeout(ANSWER_LIMIT, asked).await;
+    limit.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer for {} s", ANSWER_LIMIT.as_secs()).into())))
 }
 
 /// The proxy that a kubeconfig without one of its own leads to.

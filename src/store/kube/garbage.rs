@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::client::answer;
 use super::objects::{Item, Page, Served};
 use crate::crd::IMAGES_PLURAL;
 use crate::image::Image;
@@ -96,7 +97,7 @@ pub async fn collect_images(client: &Client, now: jiff::Timestamp) -> kube::Resu
             ..DeleteParams::default()
         };
         let request = images.delete(name, &params).map_err(kube::Error::BuildRequest)?;
-        match client.request::<Value>(request).await {
+        match answer(client.request::<Value>(request)).await {
             Ok(_) => deleted += 1,
             // Somebody else was faster, or it is there anew.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
@@ -133,5 +134,18 @@ async fn page<T: DeserializeOwned>(client: &Client, of: &Request, rest: Option<&
     if let Some(rest) = rest {
         params = params.continue_token(rest);
     }
-    client.request(of.list(&params).map_err(kube::Error::BuildRequest)?).await
+    answer(client.request(of.list(&params).map_err(kube::Error::BuildRequest)?)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::kube::watch::script::server;
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_api_server_is_given_up() {
+        let (client, _) = server(Vec::new());
+        let error = collect_images(&client, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
+        assert!(error.to_string().contains("no answer for 60 s"), "{error}");
+    }
 }

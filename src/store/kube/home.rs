@@ -4,7 +4,7 @@
 //! know is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -17,6 +17,7 @@ use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::client::answer;
 use super::keyrings::Keyrings;
 use super::objects::Served;
 use super::watch::{Preference, discover};
@@ -28,8 +29,6 @@ use crate::stream::{ImageStream, Key};
 
 /// Who writes, as the API server keeps it.
 pub(super) const MANAGER: &str = "pinstream";
-/// How long an API server may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Objects asked for at a time.
 pub(super) const PAGE_SIZE: u32 = 500;
 /// Annotation of a Secret that is not to be used.
@@ -187,11 +186,6 @@ fn add(keyring: &mut Keyring, namespace: &str, secret: &Secret) {
             tracing::warn!(namespace, secret = name, %error, "pull secret cannot be read and is not used");
         }
     }
-}
-
-pub(super) async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    let limit = tokio::time::timeout(ANSWER_LIMIT, asked).await;
-    limit.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer for {} s", ANSWER_LIMIT.as_secs()).into())))
 }
 
 pub(super) fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeError {

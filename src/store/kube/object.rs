@@ -4,7 +4,8 @@ use kube::api::GetParams;
 use kube::core::Request;
 use serde_json::Value;
 
-use super::home::{ClusterHome, answer, home_error};
+use super::client::answer;
+use super::home::{ClusterHome, home_error};
 use crate::store::home::HomeError;
 use crate::stream::Key;
 

@@ -7,7 +7,8 @@ use kube::core::Request;
 use serde::Deserialize;
 use tokio::sync::mpsc::Sender;
 
-use super::home::{self, ClusterHome, home_error};
+use super::client::answer;
+use super::home::{ClusterHome, home_error};
 use super::objects::{Item, Page};
 use super::watch::{Collection, Sink, Subject, Watched};
 use crate::store::home::HomeError;
@@ -153,7 +154,7 @@ impl ClusterHome {
             let request = Request::new(format!("/api/v1{path}/pods")).list(&params);
             let request = request.map_err(|error| HomeError::Refused(error.to_string()))?;
             let page: Page =
-                home::answer(self.client().request(request)).await.map_err(|error| pods_error(namespace, &error))?;
+                answer(self.client().request(request)).await.map_err(|error| pods_error(namespace, &error))?;
             for item in page.items {
                 pods.push(RunningPod::read(item)?);
             }

@@ -22,8 +22,8 @@ use super::objects::{Item, Page};
 use crate::backoff::Backoff;
 use crate::stream::Key;
 
-/// How long a watch may be silent. API servers send a bookmark every minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(100);
+/// How long a watch may be silent, if nothing else is said. API servers send a bookmark every minute.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(100);
 /// A watch that the API server ends sooner than this counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
 /// How many events that arrived together are told together.
@@ -66,11 +66,41 @@ pub struct Watched<S> {
     is_loaded: bool,
     /// A failure was reported, and not yet that it is over.
     is_failing: bool,
-    /// The last error was that the API server had forgotten where the watch was.
-    has_expired: bool,
     /// When the API server was last heard while the watch was up.
     heard: Instant,
+    tries: Tries,
+    /// How long the watch may be silent.
+    silence: Duration,
+}
+
+/// What tries came to, and how long to wait before the next.
+#[derive(Default)]
+struct Tries {
     backoff: Backoff,
+    /// The last error was that the API server had forgotten where the watch was.
+    has_expired: bool,
+    /// The API server has answered since the watch was last up, if only to refuse.
+    has_answered: bool,
+}
+
+impl Tries {
+    fn have_failed(&mut self, error: &WatchError) -> Duration {
+        // What was forgotten during an outage is listed at once, but not if that happens again and again.
+        let has_expired = *error == WatchError::Expired;
+        // Whoever answers after it was away has just started, and will do better in a moment.
+        let is_back = error.is_answer() && !self.has_answered;
+        if has_expired && !self.has_expired || is_back {
+            self.backoff.reset();
+        }
+        self.has_expired = has_expired;
+        self.has_answered |= is_back;
+        self.backoff.next(RandomState::new().hash_one(()))
+    }
+
+    fn have_succeeded(&mut self) {
+        self.backoff.reset();
+        self.has_answered = false;
+    }
 }
 
 #[expect(private_bounds, reason = "sinks are made in this module only")]
@@ -85,10 +115,16 @@ impl<S: Sink> Watched<S> {
             version: None,
             is_loaded: false,
             is_failing: false,
-            has_expired: false,
             heard: Instant::now(),
-            backoff: Backoff::default(),
+            tries: Tries::default(),
+            silence: SILENCE_LIMIT,
         }
+    }
+
+    /// Gives a watch up that is silent for so long.
+    #[must_use]
+    pub fn given_up_after(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Lists, watches, and begins again. Whatever happens the last known objects stay. Never ends.
@@ -102,13 +138,7 @@ impl<S: Sink> Watched<S> {
                 self.version = None;
                 self.collection = None;
             }
-            // What was forgotten during an outage is listed at once, but not if that happens again and again.
-            let has_expired = error == WatchError::Expired;
-            if has_expired && !self.has_expired {
-                self.backoff.reset();
-            }
-            self.has_expired = has_expired;
-            let wait = self.backoff.next(RandomState::new().hash_one(()));
+            let wait = self.tries.have_failed(&error);
             self.report(&error, wait);
             self.sink.has_failed(&error);
             tokio::time::sleep(wait).await;
@@ -186,11 +216,11 @@ impl<S: Sink> Watched<S> {
             tracing::info!("{} are watched again", self.subject.noun());
         }
         loop {
-            let batch = match tokio::time::timeout(SILENCE_LIMIT, events.next()).await {
+            let batch = match tokio::time::timeout(self.silence, events.next()).await {
                 Ok(Some(batch)) => batch,
                 Ok(None) if began.elapsed() < SHORT => return Err(WatchError::Short),
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(WatchError::Silent(SILENCE_LIMIT)),
+                Err(_) => return Err(WatchError::Silent(self.silence)),
             };
             self.heard = Instant::now();
             let mut events = batch.into_iter();
@@ -217,7 +247,7 @@ impl<S: Sink> Watched<S> {
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
             WatchEvent::Error(status) => return Err(WatchError::of_status(&status, collection)),
         });
-        self.backoff.reset();
+        self.tries.have_succeeded();
         Ok(())
     }
 }

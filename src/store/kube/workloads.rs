@@ -5,7 +5,8 @@ use kube::core::Request;
 use serde_json::Value;
 
 use super::Resource;
-use super::home::{ClusterHome, MANAGER, answer, home_error};
+use super::client::answer;
+use super::home::{ClusterHome, MANAGER, home_error};
 use crate::store::home::HomeError;
 use crate::stream::Key;
 

@@ -57,6 +57,11 @@ impl WatchError {
         }
     }
 
+    /// The API server said so. Otherwise it was not there.
+    pub(super) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Unreachable(_) | Self::Silent(_))
+    }
+
     /// The watch can go on from where it was once this is over. Otherwise things may have changed unseen.
     pub(in crate::store::kube) fn is_passing(&self) -> bool {
         match self {

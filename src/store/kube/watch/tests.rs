@@ -194,6 +194,19 @@ async fn tries_become_fewer_until_one_succeeds(#[values(STREAMS, PODS, LEVELS)] 
 }
 
 #[rstest]
+#[tokio::test(start_paused = true)]
+async fn api_server_that_is_back_is_asked_soon_again(#[values(STREAMS, PODS, LEVELS)] subject: Subject) {
+    let away = || (0..10).map(|_| Answer::Broken);
+    let starting = || (0..10).map(|_| refusal(503));
+    let happened = follow(subject, away().chain(starting()).chain(away()).chain(starting()).collect()).await;
+    let waits = happened.waits();
+    let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
+    assert!(waits[9] >= longest / 2 && waits[10] <= first, "{waits:?}");
+    // Once, so that one that comes and goes is not asked again and again.
+    assert!(waits[20..].iter().all(|wait| *wait >= longest / 2), "{waits:?}");
+}
+
+#[rstest]
 #[case(vec![])]
 #[case(vec![event("ERROR", &status(410))])]
 #[tokio::test(start_paused = true)]
