@@ -10,6 +10,7 @@ pub mod development;
 pub mod health;
 mod issue;
 pub mod listener;
+mod places;
 
 use tokio::sync::watch;
 

@@ -20,7 +20,7 @@ use super::transport::{Ask, Session, Wish};
 use super::{FetchError, Reason, Retry};
 use crate::digest::Digest;
 
-/// A blob has to come with this many bytes a second, from the start of its download on.
+/// A blob has to come with this many bytes a second: whoever was fast before is not waited for any longer.
 const LEAST_SPEED: u64 = 8 << 10;
 
 /// A blob that is under way. It has a place among the downloads from its host until it is dropped.
@@ -55,11 +55,10 @@ pub enum Form {
     Blob,
 }
 
-/// How long has been waited for how much.
+/// How long may still be waited.
 struct Pace {
-    grace: Duration,
-    waited: Duration,
-    received: u64,
+    most: Duration,
+    left: Duration,
 }
 
 impl Client {
@@ -131,7 +130,7 @@ impl Client {
         let wrong = |what: &str| Failure::Refused(what.to_owned()).told(&address.host, "the registry");
         let response = answer.rest.take().ok_or_else(|| wrong("sends no blob"))?;
         let (offset, size) = extent(&answer, offset).ok_or_else(|| wrong("sends another part of a blob"))?;
-        let pace = Pace { grace: self.total_timeout, waited: Duration::ZERO, received: 0 };
+        let pace = Pace::new(self.total_timeout);
         let (host, is_public) = (address.host.clone(), answer.is_public);
         Ok(Download { size, offset, is_public, response, host, pace, _held: held })
     }
@@ -149,20 +148,29 @@ impl Download {
     /// If the registry breaks off or is too slow.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         let began = Instant::now();
-        let chunk = tokio::time::timeout(self.pace.left(), self.response.chunk()).await;
-        self.pace.waited += began.elapsed();
+        let chunk = tokio::time::timeout(self.pace.left, self.response.chunk()).await;
+        self.pace.waited(began.elapsed());
         let told = |failure: Failure| failure.told(&self.host, "the registry");
         let chunk = chunk.map_err(|_| told(Failure::Slow("the blob comes too slowly".to_owned())))?;
         let chunk = chunk.map_err(|error| told(error.into()))?;
-        self.pace.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.pace.received(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
         Ok(chunk)
     }
 }
 
 impl Pace {
-    /// How long may still be waited. What the reader takes for itself does not count.
-    fn left(&self) -> Duration {
-        (self.grace + Duration::from_millis(self.received * 1000 / LEAST_SPEED)).saturating_sub(self.waited)
+    fn new(most: Duration) -> Self {
+        Self { most, left: most }
+    }
+
+    /// What the reader takes for itself does not count.
+    fn waited(&mut self, waited: Duration) {
+        self.left = self.left.saturating_sub(waited);
+    }
+
+    fn received(&mut self, bytes: u64) {
+        let bought = Duration::from_millis(bytes.saturating_mul(1000) / LEAST_SPEED);
+        self.left = self.left.saturating_add(bought).min(self.most);
     }
 }
 
@@ -219,12 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_buys_time() {
-        let mut pace = Pace { grace: Duration::from_secs(10), waited: Duration::from_secs(9), received: 0 };
-        assert_eq!(pace.left(), Duration::from_secs(1));
-        pace.received = LEAST_SPEED * 3;
-        assert_eq!(pace.left(), Duration::from_secs(4));
-        pace.waited = Duration::from_mins(1);
-        assert_eq!(pace.left(), Duration::ZERO);
+    fn what_comes_buys_time_and_not_too_much() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        pace.waited(Duration::from_secs(9));
+        assert_eq!(pace.left, Duration::from_secs(1));
+        pace.received(LEAST_SPEED * 3);
+        assert_eq!(pace.left, Duration::from_secs(4));
+        pace.received(1 << 40);
+        assert_eq!(pace.left, Duration::from_secs(10), "who was fast is not waited for any longer");
+        pace.waited(Duration::from_mins(1));
+        assert_eq!(pace.left, Duration::ZERO);
     }
 }

@@ -22,12 +22,16 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use self::body::Held;
+use super::places::Place;
 use super::{Phase, Phases};
 
 /// A draining HTTP/1.1 connection that was used within this time may have a request on its way; it is waited for.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often a draining connection is looked at.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// How much of an answer waits for its client at most, and how long a head may be.
+const BUFFER: usize = 128 << 10;
 
 /// The time limits of a connection once its handshake is done.
 #[derive(Clone, Copy, Debug)]
@@ -54,21 +58,37 @@ pub(super) enum Protocol {
     Http2,
 }
 
+/// What is served on a connection.
+pub(super) struct Service {
+    pub router: Router,
+    pub phases: Phases,
+    /// Kept once something is asked for.
+    pub place: Arc<Place>,
+}
+
 /// Serves a connection to its end.
-pub(super) async fn serve<S>(stream: S, protocol: Protocol, router: Router, limits: TimeLimits, phases: Phases)
+pub(super) async fn serve<S>(stream: S, protocol: Protocol, service: Service, limits: TimeLimits)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new(protocol, limits));
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let Service { router, phases, place } = service;
     let service = service_fn({
         let (activity, phases) = (Arc::clone(&activity), phases.clone());
-        move |request| respond(request, router.clone(), activity.begin(), protocol, phases.clone())
+        move |request| {
+            place.keep();
+            respond(request, router.clone(), activity.begin(), protocol, phases.clone())
+        }
     });
     match protocol {
-        Protocol::Http1 => drive(http1::Builder::new().serve_connection(io, service), &activity, phases).await,
+        Protocol::Http1 => {
+            let connection = http1::Builder::new().max_buf_size(BUFFER).serve_connection(io, service);
+            drive(connection, &activity, phases).await;
+        }
         Protocol::Http2 => {
-            let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
+            let connection =
+                http2::Builder::new(TokioExecutor::new()).max_send_buf_size(BUFFER).serve_connection(io, service);
             drive(connection, &activity, phases).await;
         }
     }

@@ -1,18 +1,22 @@
 //! A listening socket: accept, handshake, and the limits on both. Each connection is a task of its listener.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::connection::{self, Protocol, TimeLimits};
+use super::connection::{self, Protocol, Service, TimeLimits};
 use super::descriptors::Seldom;
+use super::places::{Place, Places};
 use super::{Phase, Phases};
 use crate::metrics::ServerMetrics;
 
@@ -54,7 +58,9 @@ impl Limits {
 /// A bound socket and what to serve on it.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
+    /// Those whose handshake is being worked on.
+    turns: Arc<Semaphore>,
     router: Router,
     limits: Limits,
     metrics: Option<ServerMetrics>,
@@ -64,7 +70,7 @@ impl Listener {
     /// Serves plain HTTP/1.1 on a bound socket.
     #[must_use]
     pub fn plain(socket: TcpListener, router: Router, limits: Limits) -> Self {
-        Self { socket, tls: None, router, limits, metrics: None }
+        Self { socket, tls: None, turns: turns(), router, limits, metrics: None }
     }
 
     /// Counts connections.
@@ -82,24 +88,22 @@ impl Listener {
         limits: Limits,
         metrics: ServerMetrics,
     ) -> Self {
-        let tls = Some(TlsAcceptor::from(Arc::new(config)));
-        Self { socket, tls, router, limits, metrics: Some(metrics) }
+        Self { socket, tls: Some(Arc::new(config)), turns: turns(), router, limits, metrics: Some(metrics) }
     }
 
     /// Serves until the phase is [`Phase::Draining`] and what was under way is finished or out of time.
     pub async fn run(self, phases: Phases) {
         let mut end = phases.clone();
-        let permits = Arc::new(Semaphore::new(self.limits.connections));
-        let mut connections = JoinSet::new();
+        let mut guests = Guests::new(self.limits.connections);
         let mut failed = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                Some(_) = connections.join_next() => continue,
+                Some(_) = guests.connections.join_next() => continue,
                 () = until_draining(&mut end) => break,
             };
             match accepted {
-                Ok(accepted) => self.accepted(accepted, &permits, &mut connections, &phases),
+                Ok(accepted) => self.accepted(accepted, &mut guests, &phases),
                 Err(error) => {
                     if let Some(times) = failed.happened() {
                         tracing::warn!(%error, times, "connection cannot be accepted");
@@ -112,45 +116,63 @@ impl Listener {
         let mut failures = 0;
         while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
             match accepted {
-                Ok(accepted) => self.accepted(accepted, &permits, &mut connections, &phases),
+                Ok(accepted) => self.accepted(accepted, &mut guests, &phases),
                 Err(_) if failures < LAST_FAILURES => failures += 1,
                 Err(_) => break,
             }
         }
         drop(self.socket);
+        let mut connections = guests.connections;
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.drain, drained).await.is_err() {
             tracing::warn!(connections = connections.len(), "connections cut, they were not finished in time");
         }
     }
 
-    fn accepted(
-        &self,
-        (stream, peer): (TcpStream, SocketAddr),
-        permits: &Arc<Semaphore>,
-        connections: &mut JoinSet<()>,
-        phases: &Phases,
-    ) {
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            if let Some(metrics) = &self.metrics {
-                metrics.connections_refused.inc();
-            }
-            tracing::debug!(%peer, limit = self.limits.connections, "connection refused, there are too many");
-            return;
-        };
+    fn accepted(&self, (stream, peer): (TcpStream, SocketAddr), guests: &mut Guests, phases: &Phases) {
+        let taken = guests.places.take();
+        if taken.as_ref().is_none_or(|(_, displaced)| *displaced) {
+            self.too_many(guests);
+        }
+        let Some((place, _)) = taken else { return };
         let open = self.metrics.clone().map(Open::new);
         let connection = Connection {
             stream,
             peer,
-            tls: self.tls.clone(),
+            tls: self.tls.clone().map(|tls| (tls, Arc::clone(&self.turns))),
             router: self.router.clone(),
             limits: self.limits,
             phases: phases.clone(),
+            place: Arc::clone(&place),
         };
-        connections.spawn(async move {
+        let task = guests.connections.spawn(async move {
             connection.serve(open.as_ref().map(|open| &open.0)).await;
-            drop((open, permit));
+            drop(open);
         });
+        guests.places.given(&place, task);
+    }
+
+    /// One connection is closed, this one or another.
+    fn too_many(&self, guests: &mut Guests) {
+        if let Some(metrics) = &self.metrics {
+            metrics.connections_refused.inc();
+        }
+        if let Some(times) = guests.full.happened() {
+            tracing::warn!(limit = self.limits.connections, times, "connections closed, there are too many");
+        }
+    }
+}
+
+/// Those who are connected.
+struct Guests {
+    places: Places,
+    connections: JoinSet<()>,
+    full: Seldom,
+}
+
+impl Guests {
+    fn new(limit: usize) -> Self {
+        Self { places: Places::new(limit), connections: JoinSet::new(), full: Seldom::default() }
     }
 }
 
@@ -179,22 +201,24 @@ impl Drop for Open {
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(Arc<ServerConfig>, Arc<Semaphore>)>,
     router: Router,
     limits: Limits,
     phases: Phases,
+    place: Arc<Place>,
 }
 
 impl Connection {
     async fn serve(self, metrics: Option<&ServerMetrics>) {
-        let Self { stream, peer, tls, router, limits, phases } = self;
+        let Self { stream, peer, tls, router, limits, phases, place } = self;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection is gone");
             return;
         }
         let times = TimeLimits { head: limits.head, idle: limits.idle, write: limits.write };
-        let Some(tls) = tls else {
-            return connection::serve(stream, Protocol::Http1, router, times, phases).await;
+        let service = Service { router, phases, place };
+        let Some((tls, turns)) = tls else {
+            return connection::serve(stream, Protocol::Http1, service, times).await;
         };
         let failed = |reason: &dyn std::fmt::Display| {
             if let Some(metrics) = metrics {
@@ -202,14 +226,36 @@ impl Connection {
             }
             tracing::debug!(%peer, %reason, "TLS handshake failed");
         };
-        match tokio::time::timeout(limits.handshake, tls.accept(stream)).await {
+        match tokio::time::timeout(limits.handshake, shake_hands(stream, tls, &turns)).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                connection::serve(stream, protocol, router, times, phases).await;
+                connection::serve(stream, protocol, service, times).await;
             }
             Ok(Err(error)) => failed(&error),
             Err(_) => failed(&"it took too long"),
         }
     }
+}
+
+/// Half of the cores may work on handshakes.
+fn turns() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(cores.div_ceil(2)))
+}
+
+/// A handshake. What costs much of it is done in turn, and between two turns whatever else is ready, so that a flood of
+/// handshakes keeps no request waiting.
+async fn shake_hands(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    turns: &Semaphore,
+) -> io::Result<TlsStream<TcpStream>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let turn = turns.acquire().await.map_err(io::Error::other)?;
+    // Keys are agreed on and the certificate is proved in this call.
+    let rest = hello.into_stream(config);
+    tokio::task::yield_now().await;
+    drop(turn);
+    rest.await
 }

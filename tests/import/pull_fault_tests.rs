@@ -192,6 +192,22 @@ async fn download_that_broke_off_is_resumed_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn download_whose_registry_vanished_is_resumed_where_it_was() {
+    let image = Layered::new(1, SIZE);
+    let registry = registry(&image, |image, asked, number| match number {
+        0 => Reply::Vanished { announced: SIZE, body: image.layer[..100_000].to_vec() },
+        _ => image.rest(asked),
+    })
+    .await;
+    let hurried = |settings: &mut Settings| settings.silence_timeout = Duration::from_millis(300);
+    let mirror = mirror(hurried).await;
+    mirror.put(stream(&app(), &[("1", &[(&format!("{}/a", registry.host), &image.digest)])]));
+    let got = soon("the blob comes", mirror.blob(&app(), &image.layer_digest)).await;
+    assert_eq!(got.unwrap(), image.layer);
+    assert_eq!(layers(&registry, &image), [None, Some(100_000)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_repository_goes_on_where_one_broke_off() {
     let image = Layered::new(1, SIZE);
     let breaking = registry(&image, |image, asked, number| match number {

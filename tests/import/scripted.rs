@@ -48,6 +48,11 @@ pub enum Reply {
         announced: usize,
         body: Vec<u8>,
     },
+    /// Fewer bytes than are announced, and then nothing, as from a machine that is not there any more.
+    Vanished {
+        announced: usize,
+        body: Vec<u8>,
+    },
     /// A byte now and then, without an end.
     Drip,
     /// As many bytes as are taken.
@@ -260,6 +265,11 @@ async fn answer(
                 send(stream, state, &body).await?;
             }
             Ok(())
+        }
+        Reply::Vanished { announced, body } => {
+            stream.write_all(head(200, &[], announced).as_bytes()).await?;
+            send(stream, state, &body).await?;
+            stream.read_u8().await.map(|_| ())
         }
         Reply::Cut => {
             stream.write_all(closing(1000).as_bytes()).await?;

@@ -195,8 +195,8 @@ async fn slow_clients_are_let_go_and_hold_up_nobody(#[case] arguments: &[&str], 
 #[tokio::test]
 async fn connections_above_the_cap_are_closed_at_once() {
     let server = with_app(&["--max-connections", "1"]);
-    let first = TcpStream::connect(server.webhook).unwrap();
-    until("the first is counted", async || server.metric("pinstream_connections").await == 1.0).await;
+    let first = server.client(&[], |client| client);
+    server.ask(&first, &pod_review(&["app"])).await;
     let second = TcpStream::connect(server.webhook).unwrap();
     tokio::task::spawn_blocking(move || (&second).read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     assert_eq!(server.metric("pinstream_connections_refused_total").await, 1.0);
