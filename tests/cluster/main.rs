@@ -18,6 +18,7 @@ mod certificates;
 mod chart;
 mod chart_tests;
 mod client_tests;
+mod clock_tests;
 mod command_tests;
 mod condition_tests;
 mod conformance_tests;
@@ -160,6 +161,7 @@ fn main() -> ExitCode {
         audit_command_tests::TESTS,
         address_tests::TESTS,
         audit_tests::TESTS,
+        clock_tests::TESTS,
         availability_tests::TESTS,
         rotation_tests::TESTS,
         storage_tests::TESTS,
