@@ -90,7 +90,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Option<(Step, Shared)>, rcgen::Error> {
         let bundle = read_bundle(&shared.ca_bundle);
-        let good: Vec<&Known> = bundle.iter().filter(|ca| ca.until > now).collect();
+        let good: Vec<&Known> = bundle.iter().filter(|ca| ca.is_good(now)).collect();
         let Some((newest, ca)) = signing(&good, &shared.ca_key) else {
             let ca = self.new_ca(now)?;
             let ca_bundle = with(&ca, &good);
@@ -118,7 +118,7 @@ impl Authority {
         is_announced: bool,
         now: Timestamp,
     ) -> Option<Vec<String>> {
-        let Some(leaf) = leaf.filter(|leaf| leaf.until > now) else { return Some(self.names.clone()) };
+        let Some(leaf) = leaf.filter(|leaf| leaf.is_good(now)) else { return Some(self.names.clone()) };
         let may_sign = leaf.signer == newest.id || (is_announced && newest.has_settled(now));
         if !self.names.iter().all(|name| leaf.names.contains(name)) {
             // Replicas of two releases may want different names for a while; each adds its own and takes none away.
@@ -167,6 +167,11 @@ struct Known {
 impl Known {
     fn life(&self) -> Duration {
         self.until.duration_since(self.from).try_into().unwrap_or_default()
+    }
+
+    /// Callers accept it. One that was made while the clock was ahead they do not, until then.
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.from <= now && now < self.until
     }
 
     fn is_to_be_renewed(&self, now: Timestamp) -> bool {
@@ -337,6 +342,24 @@ mod tests {
         assert!(is_trusted(&newest(&issued.ca_bundle), &issued, introduced_at + DAY * 20));
         // Out of time, a certificate that some callers refuse is better than one that all refuse.
         assert_eq!(due(&introduced, false, introduced_at + DAY * 100).unwrap().0, Step::Issue);
+    }
+
+    /// Whatever a clock does that is ahead for a while, all that is there in the end is good.
+    #[test]
+    fn what_a_clock_made_that_was_ahead_is_made_anew() {
+        for ahead in [HOUR, DAY, DAY * 40, DAY * 365 * 10] {
+            let (mut shared, mut steps) = (begun(), 0);
+            for now in [start() + ahead, start() + HOUR] {
+                while let Some((_, next)) = due(&shared, true, now) {
+                    shared = next;
+                    steps += 1;
+                    assert!(steps < 10, "it comes to an end");
+                }
+                assert!(is_trusted(&shared.ca_bundle, &shared, now), "{ahead:?} ahead");
+                let leaf = Known::read(&CertificateDer::from_pem_slice(shared.certificate.as_bytes()).unwrap());
+                assert!(leaf.unwrap().is_good(now) && read_bundle(&shared.ca_bundle)[0].is_good(now));
+            }
+        }
     }
 
     #[test]

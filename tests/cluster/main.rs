@@ -20,6 +20,7 @@ mod chaos_tests;
 mod chart;
 mod chart_tests;
 mod client_tests;
+mod clock_tests;
 mod command_tests;
 mod component;
 mod condition_tests;
@@ -174,6 +175,7 @@ fn main() -> ExitCode {
         audit_command_tests::TESTS,
         address_tests::TESTS,
         audit_tests::TESTS,
+        clock_tests::TESTS,
         availability_tests::TESTS,
         api_fault_tests::TESTS,
         chaos_tests::TESTS,
