@@ -83,7 +83,7 @@ fn report(what: &str, streams: &Path) -> Result<(), Error> {
     thread::sleep(REST);
     let before = ran(child.id())?;
     thread::sleep(WATCHED);
-    let idle = (ran(child.id())? - before).as_secs_f64() / WATCHED.as_secs_f64();
+    let idle = ran(child.id())?.saturating_sub(before).as_secs_f64() / WATCHED.as_secs_f64();
     println!(
         "{what:35} resident {:6.1} MiB, peak {:6.1} MiB, ready after {elapsed:.1?}, then {:.3} % of a core",
         size("VmRSS:"),

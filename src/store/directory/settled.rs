@@ -202,7 +202,7 @@ mod tests {
                         None => contents.remove(path),
                     };
                 }
-                let earlier = std::mem::replace(&mut expected, BTreeMap::new());
+                let earlier = std::mem::take(&mut expected);
                 expected = owners_after(&earlier, &contents);
                 let moves = settled.settle(&files, &owners, &changed);
 
