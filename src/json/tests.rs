@@ -1,3 +1,5 @@
+//! The reader takes and refuses what serde_json does, and gives the same of it.
+
 use proptest::prelude::*;
 use rstest::rstest;
 use serde::Deserialize;
