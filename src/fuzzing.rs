@@ -12,6 +12,7 @@ use self::files::{documents, edits};
 use self::text::{patterns, reference};
 use crate::cli::resolve::fuzzing::resolve;
 use crate::config::fuzzing::flags;
+use crate::json::fuzzing::json;
 use crate::mirror::content::fuzzing::image;
 use crate::mirror::handler::fuzzing::pull;
 use crate::registry::fuzzing::{answer, challenge, credentials};
@@ -30,6 +31,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("flags", flags),
     ("image", image),
     ("image_streams", image_streams),
+    ("json", json),
     ("patterns", patterns),
     ("policy", policy),
     ("pull", pull),

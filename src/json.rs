@@ -3,6 +3,8 @@
 //! It takes nothing that `serde_json` does not take, and reads it as the same. What is wrong, or nested too deep, is refused
 //! without a reason: whoever wants one asks `serde_json`.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod skip;
 
 use std::fmt;

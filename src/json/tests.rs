@@ -3,29 +3,11 @@
 use proptest::prelude::*;
 use rstest::rstest;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
+use super::fuzzing::{compare, read};
 use super::*;
-
-fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
-    let mut json = Json::new(text);
-    let value = T::deserialize(&mut json)?;
-    json.end().map(|()| value)
-}
-
-/// Whatever is taken is taken by `serde_json`, and read as the same.
-fn compare(text: &str) -> (bool, bool) {
-    let value = read::<Value>(text);
-    if let Ok(value) = &value {
-        assert_eq!(serde_json::from_str::<Value>(text).ok().as_ref(), Some(value), "{text}");
-    }
-    let skipped = read::<IgnoredAny>(text);
-    if skipped.is_ok() {
-        assert!(serde_json::from_str::<IgnoredAny>(text).is_ok(), "{text}");
-    }
-    (value.is_ok(), skipped.is_ok())
-}
 
 #[rstest]
 #[case(r#"{"a":[1,-2.5e+3,0,true,false,null,"x",{},[]],"b":{"c":"d"}}"#)]
