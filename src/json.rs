@@ -4,7 +4,7 @@
 //! without a reason: whoever wants one asks `serde_json`.
 
 #[cfg(any(test, fuzzing))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod skip;
 
 use std::fmt;

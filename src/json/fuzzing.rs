@@ -28,6 +28,7 @@ pub fn compare(text: &str) -> (bool, bool) {
     (value.is_ok(), skipped.is_ok())
 }
 
+/// A text as a value, all of it.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
     let mut json = Json::new(text);
     let value = T::deserialize(&mut json)?;
