@@ -29,7 +29,7 @@ pub fn compare(text: &str) -> (bool, bool) {
 }
 
 /// A text as a value, all of it.
-pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
     let mut json = Json::new(text);
     let value = T::deserialize(&mut json)?;
     json.end().map(|()| value)

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::fuzzing::{compare, read};
+use super::fuzzing::compare;
 use super::*;
 
 #[rstest]
