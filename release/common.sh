@@ -32,4 +32,11 @@ need() {
 }
 
 # The digest of what an address has, as skopeo spells addresses; further arguments go to skopeo.
-digest() { printf 'sha256:%s\n' "$(skopeo inspect --raw "$@" | sha256sum | cut -d ' ' -f 1)"; }
+digest() {
+  local sum
+  sum=$(skopeo inspect --raw "$@" | sha256sum | cut -d ' ' -f 1) || return
+  printf 'sha256:%s\n' "$sum"
+}
+
+# Registries on loopback are asked over plain HTTP.
+is_plain() { [[ $1 =~ ^(localhost|127\.0\.0\.1)[:/] ]]; }

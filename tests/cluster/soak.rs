@@ -21,7 +21,7 @@ use crate::sending;
 use crate::soak_model::Model;
 use crate::soak_moves::{LOCAL, Tag, tags_of};
 use crate::soak_samples::Samples;
-use crate::waiting::try_eventually;
+use crate::waiting::{try_eventually, try_eventually_within};
 
 /// Namespaces with streams.
 const NAMESPACES: usize = 4;
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const TELL: Duration = Duration::from_mins(5);
 /// Pods that one creator leaves in place, the oldest of which makes room.
 const KEPT: usize = 20;
+/// How long it may take until nothing is left of the load: unused connections are closed after 90 s.
+const REST: Duration = Duration::from_mins(3);
 /// How long serving certificates are good; a CA is so four times as long.
 const LIFETIME: &str = "30s";
 
@@ -92,7 +94,7 @@ impl<'p> Soak<'p> {
     /// Keeps everything going for that long.
     pub fn run(self, length: Duration) -> Found {
         let began = Instant::now();
-        let mut samples = Samples::default();
+        let mut samples = Samples::at_rest(&self.release.seen().processes());
         thread::scope(|scope| {
             for creator in 0..CREATORS {
                 let soak = &self;
@@ -115,6 +117,11 @@ impl<'p> Soak<'p> {
             self.has_ended.store(true, Ordering::Relaxed);
         });
         println!("{}", self.so_far());
+        let at_rest = try_eventually_within(REST, "nothing is left of the load", || {
+            let left = samples.left(&self.release.seen().processes());
+            if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        });
+        self.check(at_rest);
         let failures = self.release.seen().failures();
         let mut wrong = self.wrong.into_inner().unwrap();
         wrong.extend((failures > 0).then(|| format!("{failures} processes ended by themselves")));

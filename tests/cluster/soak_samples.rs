@@ -6,45 +6,74 @@ use std::time::Duration;
 
 use crate::pinstream::ask;
 
-/// What is looked at, by the names of the metrics, and by how much of what it was each may grow, and by how much anyway.
-const MEASURES: [(&str, f64, f64); 4] = [
-    ("process_resident_memory_bytes", 0.05, 4.0 * 1024.0 * 1024.0),
-    ("process_open_fds", 0.0, 8.0),
-    ("process_threads", 0.0, 0.0),
-    ("pinstream_tasks", 0.0, 16.0),
-];
+/// What is looked at, by the names of the metrics.
+const MEASURES: [&str; 4] = ["process_resident_memory_bytes", "process_open_fds", "process_threads", "pinstream_tasks"];
+/// By how much of what it was memory may grow, and by how much anyway: the allocator keeps some.
+const MEMORY: (f64, f64) = (0.05, 4.0 * 1024.0 * 1024.0);
+/// By how many descriptors, threads or tasks a process may have more after the load than before.
+const LEFT: f64 = 3.0;
 
 /// Looks at processes, by their names and then by measure.
 #[derive(Default)]
-pub struct Samples(BTreeMap<String, Vec<Sample>>);
+pub struct Samples {
+    under_load: BTreeMap<String, Vec<Sample>>,
+    before: BTreeMap<String, Values>,
+}
+
+type Values = [f64; MEASURES.len()];
 
 struct Sample {
     after: Duration,
-    values: [f64; MEASURES.len()],
+    values: Values,
+}
+
+/// Looks at each process, of which the name and the port of its metrics are given.
+fn look(processes: &[(String, u16)]) -> BTreeMap<String, Values> {
+    let values = |(name, port): &(String, u16)| {
+        let (_, text) = ask(*port, "/metrics").filter(|(status, _)| *status == 200)?;
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        Some((name.clone(), MEASURES.map(|name| value(name).unwrap_or(f64::NAN))))
+    };
+    processes.iter().filter_map(values).collect()
 }
 
 impl Samples {
-    /// Looks at each process, of which the name and the port of its metrics are given.
+    /// Of processes that have nothing to do yet.
+    pub fn at_rest(processes: &[(String, u16)]) -> Self {
+        Self { under_load: BTreeMap::new(), before: look(processes) }
+    }
+
     pub fn take(&mut self, after: Duration, processes: &[(String, u16)]) {
-        for (name, port) in processes {
-            let Some((200, text)) = ask(*port, "/metrics") else { continue };
-            let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-            let values = MEASURES.map(|(name, ..)| value(name).unwrap_or(f64::NAN));
-            self.0.entry(name.clone()).or_default().push(Sample { after, values });
+        for (name, values) in look(processes) {
+            self.under_load.entry(name).or_default().push(Sample { after, values });
         }
     }
 
-    /// What is more in the last quarter than it was in the second, in the mean, by more than it may. The first quarter is
-    /// for coming to rest.
+    /// What is there now that the load is over and was not before it: what is still held though nobody needs it.
+    pub fn left(&self, processes: &[(String, u16)]) -> Vec<String> {
+        let now = look(processes);
+        let mut left = Vec::new();
+        for (process, before) in &self.before {
+            let now = now.get(process).copied().unwrap_or([f64::NAN; MEASURES.len()]);
+            // Memory may be needed again, so an allocator keeps it.
+            for (measure, name) in MEASURES.iter().enumerate().skip(1) {
+                if now[measure].is_nan() || now[measure] > before[measure] + LEFT {
+                    left.push(format!("{name} of {process}: {} before, {} after", before[measure], now[measure]));
+                }
+            }
+        }
+        left
+    }
+
+    /// The memory that is more in the last quarter than it was in the second, in the mean, by more than it may. The first
+    /// quarter is for coming to rest.
     pub fn growth(&self) -> Vec<String> {
         let mut grown = Vec::new();
-        for (process, samples) in &self.0 {
-            for (measure, (name, share, anyway)) in MEASURES.iter().enumerate() {
-                let (before, now) = (mean(samples, measure, 1), mean(samples, measure, 3));
-                // What was not to be read is no good sign either.
-                if now.is_nan() || before.is_nan() || now > before * (1.0 + share) + anyway {
-                    grown.push(format!("{name} of {process}: {before:.0}, then {now:.0}"));
-                }
+        for (process, samples) in &self.under_load {
+            let (before, now) = (mean(samples, 0, 1), mean(samples, 0, 3));
+            // What was not to be read is no good sign either.
+            if now.is_nan() || before.is_nan() || now > before * (1.0 + MEMORY.0) + MEMORY.1 {
+                grown.push(format!("memory of {process}: {before:.0}, then {now:.0}"));
             }
         }
         grown
@@ -62,8 +91,8 @@ fn mean(samples: &[Sample], measure: usize, quarter: u32) -> f64 {
 impl fmt::Display for Samples {
     /// A table: the mean of each quarter, and the most.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (process, samples) in &self.0 {
-            for (measure, (name, ..)) in MEASURES.iter().enumerate() {
+        for (process, samples) in &self.under_load {
+            for (measure, name) in MEASURES.iter().enumerate() {
                 let quarters = [0, 1, 2, 3].map(|quarter| format!("{:12.0}", mean(samples, measure, quarter))).concat();
                 let most = samples.iter().map(|sample| sample.values[measure]).fold(0.0, f64::max);
                 writeln!(formatter, "{process:48} {name:30} {quarters}   at most {most:.0}")?;

@@ -54,6 +54,15 @@ pub fn try_eventually<C: Condition>(what: &str, condition: impl FnMut() -> C) ->
     wait(PATIENCE, what, condition)
 }
 
+/// Like [`eventually_within`], with the reason as an error.
+pub fn try_eventually_within<C: Condition>(
+    limit: Duration,
+    what: &str,
+    condition: impl FnMut() -> C,
+) -> Result<C::Value, String> {
+    wait(limit, what, condition)
+}
+
 fn wait<C: Condition>(limit: Duration, what: &str, mut condition: impl FnMut() -> C) -> Result<C::Value, String> {
     let started = Instant::now();
     loop {
