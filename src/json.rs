@@ -1,7 +1,7 @@
 //! JSON for visitors that read little of much: what they ignore is checked and passed over in one go, strings are lent.
 //!
-//! It takes nothing that `serde_json` does not take, and reads it as the same. What is wrong, or nested too deep, is refused
-//! without a reason: whoever wants one asks `serde_json`.
+//! It takes nothing that `serde_json` does not take, and reads it as the same. What is wrong, or nested too deep (what
+//! is passed over sooner than what is read), is refused without a reason: whoever wants one asks `serde_json`.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -222,7 +222,11 @@ impl Storage {
         }
         let (folder, digest) = (self.inner.spools.clone(), digest.clone());
         let spool = spawn_blocking(move || Spool::create(&folder, &digest, size)).await.map_err(io::Error::from);
-        spool.flatten().map_err(|error| self.unspooled(error))
+        // Where there is no room for this one there may be for another.
+        spool.flatten().map_err(|error| {
+            let is_full = files::is_full(&error);
+            self.inner.told_not_kept(self.no_folder(error), is_full)
+        })
     }
 
     /// What was downloaded cannot be written down: for a while nothing more is. That is counted and, now and then, logged

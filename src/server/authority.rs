@@ -90,22 +90,25 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Option<(Step, Shared)>, rcgen::Error> {
         let bundle = read_bundle(&shared.ca_bundle);
-        let good: Vec<&Known> = bundle.iter().filter(|ca| ca.is_good(now)).collect();
+        let kept: Vec<&Known> = bundle.iter().filter(|ca| now < ca.until).collect();
+        // One that begins later was made while a clock was ahead, or ours is behind: callers may trust it, and it signs nothing.
+        let good: Vec<&Known> = kept.iter().copied().filter(|ca| ca.is_good(now)).collect();
         let Some((newest, ca)) = signing(&good, &shared.ca_key) else {
             let ca = self.new_ca(now)?;
-            let ca_bundle = with(&ca, &good);
+            let ca_bundle = with(&ca, &kept);
             return Ok(Some((Step::Begin, self.issued(&ca, &self.names, ca_bundle, now)?)));
         };
         if newest.is_to_be_renewed(now) {
             let ca = self.new_ca(now)?;
-            let ca_bundle = with(&ca, &good);
+            let ca_bundle = with(&ca, &kept);
             return Ok(Some((Step::Introduce, Shared { ca_bundle, ca_key: ca.key(), ..shared.clone() })));
         }
         if let Some(names) = self.names_to_issue(serving(&good, shared).as_ref(), newest, is_announced, now) {
-            return Ok(Some((Step::Issue, self.issued(&ca, &names, join(&good), now)?)));
+            return Ok(Some((Step::Issue, self.issued(&ca, &names, join(&kept), now)?)));
         }
-        if good.len() < bundle.len() {
-            return Ok(Some((Step::Forget, Shared { ca_bundle: join(&good), ..shared.clone() })));
+        let lasting: Vec<&Known> = kept.into_iter().filter(|ca| ca.is_good(now) || !newest.has_settled(now)).collect();
+        if lasting.len() < bundle.len() {
+            return Ok(Some((Step::Forget, Shared { ca_bundle: join(&lasting), ..shared.clone() })));
         }
         Ok(None)
     }

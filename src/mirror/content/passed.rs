@@ -4,10 +4,12 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::time::Instant;
 
 use super::fetches::lie;
 use super::upstream::{Source, Upstream, nowhere, worse};
@@ -18,6 +20,11 @@ use crate::mirror::storage::checked;
 use crate::mirror::{Blob, Part, PullError};
 use crate::registry::{Download, FetchError, Keyring};
 use crate::store::home::Home;
+
+/// Whoever takes less than so many bytes a second, after some time, gives up the place among the downloads of the registry,
+/// of which there are few.
+const LEAST: u64 = 32 << 10;
+const GRACE: Duration = Duration::from_mins(1);
 
 /// A part of a blob from the first of these repositories that gives it. All of it is fetched, whatever the part is, so that
 /// its last byte is held back until the digest was found right.
@@ -65,12 +72,23 @@ async fn open<H: Home>(
 
 /// What comes from a registry.
 fn pieces(download: Download, metrics: UpstreamMetrics) -> BoxStream<'static, io::Result<Bytes>> {
-    let step = async |(mut download, metrics): (Download, UpstreamMetrics)| {
+    let step = async |(mut download, metrics, began, came): (Download, UpstreamMetrics, Instant, u64)| {
         let piece = download.chunk().await.map_err(|error| io::Error::other(error.message)).transpose()?;
-        metrics.bytes.inc_by(piece.as_ref().map_or(0, |bytes| bytes.len() as u64));
-        Some((piece, (download, metrics)))
+        let length = piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        metrics.bytes.inc_by(length);
+        let came = came + length;
+        let piece = match is_too_slow(began.elapsed(), came) {
+            true => Err(io::Error::other("it is taken too slowly to be passed on")),
+            false => piece,
+        };
+        Some((piece, (download, metrics, began, came)))
     };
-    stream::unfold((download, metrics), step).boxed()
+    stream::unfold((download, metrics, Instant::now(), 0), step).boxed()
+}
+
+/// Whether so many bytes after so long are too few, whoever it is that takes or gives them.
+fn is_too_slow(after: Duration, came: u64) -> bool {
+    after.saturating_sub(GRACE).as_secs() > came / LEAST
 }
 
 /// A part of what comes. Its last piece is held back until all came, and nothing was wrong.
@@ -134,6 +152,13 @@ mod tests {
                 ended => return (parts, ended.is_ok()),
             }
         }
+    }
+
+    #[test]
+    fn whoever_is_too_slow_gives_up_the_place() {
+        let minutes = |minutes: u64| Duration::from_mins(minutes);
+        assert!(!is_too_slow(minutes(1), 0) && is_too_slow(minutes(2), 0));
+        assert!(!is_too_slow(minutes(61), 3600 * LEAST) && is_too_slow(minutes(61), 3599 * LEAST));
     }
 
     #[tokio::test]
