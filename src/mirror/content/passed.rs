@@ -77,10 +77,8 @@ fn pieces(download: Download, metrics: UpstreamMetrics) -> BoxStream<'static, io
         let length = piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
         metrics.bytes.inc_by(length);
         let came = came + length;
-        let piece = match is_too_slow(began.elapsed(), came) {
-            true => Err(io::Error::other("it is taken too slowly to be passed on")),
-            false => piece,
-        };
+        let is_slow = is_too_slow(began.elapsed(), came);
+        let piece = if is_slow { Err(io::Error::other("it is taken too slowly to be passed on")) } else { piece };
         Some((piece, (download, metrics, began, came)))
     };
     stream::unfold((download, metrics, Instant::now(), 0), step).boxed()
