@@ -248,7 +248,8 @@ fn yaml_documents(text: &str) -> Vec<(usize, &str)> {
 }
 
 fn is_content(line: &str) -> bool {
-    let line = line.trim();
+    // Files that were put together have marks of the byte order in the middle too.
+    let line = line.trim_start_matches('\u{feff}').trim();
     !line.is_empty() && !line.starts_with('#')
 }
 
@@ -464,7 +465,7 @@ mod tests {
 
     #[test]
     fn line_ends_and_byte_order_marks_of_other_systems_are_read() {
-        let text = format!("\u{feff}{A}---\n{B}").replace('\n', "\r\n");
+        let text = format!("\u{feff}\u{feff}# made of two\n{A}---\n\u{feff}# the second\n---\n{B}").replace('\n', "\r\n");
         assert_eq!(names(&text, Format::Yaml), ["a", "b"]);
     }
 
