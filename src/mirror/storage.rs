@@ -223,17 +223,18 @@ impl Storage {
         let (folder, digest) = (self.inner.spools.clone(), digest.clone());
         let spool = spawn_blocking(move || Spool::create(&folder, &digest, size)).await.map_err(io::Error::from);
         // Where there is no room for this one there may be for another.
-        spool.flatten().map_err(|error| {
-            let is_full = files::is_full(&error);
-            self.inner.told_not_kept(self.no_folder(error), is_full)
-        })
+        spool.flatten().map_err(|error| self.unwritten(error))
     }
 
     /// What was downloaded cannot be written down: for a while nothing more is. That is counted and, now and then, logged
     /// here.
     pub fn unspooled(&self, error: io::Error) -> StorageError {
-        let is_full = files::is_full(&error);
         *self.inner.short.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_string()));
+        self.unwritten(error)
+    }
+
+    fn unwritten(&self, error: io::Error) -> StorageError {
+        let is_full = files::is_full(&error);
         self.inner.told_not_kept(self.no_folder(error), is_full)
     }
 

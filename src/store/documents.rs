@@ -465,7 +465,8 @@ mod tests {
 
     #[test]
     fn line_ends_and_byte_order_marks_of_other_systems_are_read() {
-        let text = format!("\u{feff}\u{feff}# made of two\n{A}---\n\u{feff}# the second\n---\n{B}").replace('\n', "\r\n");
+        let text =
+            format!("\u{feff}\u{feff}# made of two\n{A}---\n\u{feff}# the second\n---\n{B}").replace('\n', "\r\n");
         assert_eq!(names(&text, Format::Yaml), ["a", "b"]);
     }
 
