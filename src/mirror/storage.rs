@@ -32,7 +32,7 @@ use tokio::task::spawn_blocking;
 
 pub use self::error::{Reason, StorageError};
 pub use self::given::{Grant, Grants};
-pub(super) use self::pieces::checked;
+pub(super) use self::pieces::{Beginning, checked};
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
@@ -191,9 +191,9 @@ impl Storage {
         if !is_whole || is_known {
             return Ok(Some(Blob { size, range, body }));
         }
-        let (storage, checked) = (self.clone(), digest.clone());
-        let end = move |is_right| async move { storage.judged(&checked, is_right).await }.boxed();
-        Ok(Some(Blob { size, range, body: pieces::checked(body, digest, size, end) }))
+        let (storage, judged) = (self.clone(), digest.clone());
+        let end = move |is_right| async move { storage.judged(&judged, is_right).await }.boxed();
+        Ok(Some(Blob { size, range, body: checked(body, (digest, size), Beginning::none(digest), end) }))
     }
 
     /// Something small at once. `None` if it is not kept.
@@ -212,7 +212,7 @@ impl Storage {
         Ok(Some(bytes))
     }
 
-    /// A file to download something into, on the machine itself, with room for so many bytes.
+    /// A file to download something into, on the machine itself, where there is room for so many bytes.
     ///
     /// # Errors
     /// If there can be none, or there lately was no room for one. That is counted and, now and then, logged here.
