@@ -3,13 +3,14 @@
 //! One pass over any serde input, borrowing from it; everything else in the object is skipped unread. A field
 //! of an unexpected type holds no slots; the API server, not this, says what is wrong with it.
 
+mod tolerant;
+
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess};
 
+use self::tolerant::{As, Entries, Flag, Object, Reader, Text, Tolerant, skip_seq, tolerant};
 use super::kinds::Kind;
 
 /// Annotation on an object or its pod template that makes every image be looked up, whatever its registry
@@ -250,155 +251,6 @@ impl<'a> Reader<'a> for Way<'_, '_, 'a> {
     }
 
     fn other(self) {}
-}
-
-/// Reads values of one shape; those of another shape are skipped and read as nothing.
-trait Reader<'a>: Sized {
-    type Value;
-
-    fn text(self, _text: Cow<'a, str>) -> Self::Value {
-        self.other()
-    }
-
-    fn flag(self, _flag: bool) -> Self::Value {
-        self.other()
-    }
-
-    fn map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(self.other())
-    }
-
-    fn seq<A: SeqAccess<'a>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        skip_seq(seq)?;
-        Ok(self.other())
-    }
-
-    fn other(self) -> Self::Value;
-}
-
-fn skip_seq<'a, A: SeqAccess<'a>>(mut seq: A) -> Result<(), A::Error> {
-    while seq.next_element::<IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-/// The visitor behind every [`Reader`].
-struct Tolerant<R>(R);
-
-impl<'a, R: Reader<'a>> Visitor<'a> for Tolerant<R> {
-    type Value = R::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E: Error>(self, flag: bool) -> Result<R::Value, E> {
-        Ok(self.0.flag(flag))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<R::Value, E> {
-        Ok(self.0.text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<R::Value, E> {
-        Ok(self.0.text(Cow::Borrowed(text)))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<R::Value, A::Error> {
-        self.0.map(map)
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, seq: A) -> Result<R::Value, A::Error> {
-        self.0.seq(seq)
-    }
-}
-
-macro_rules! tolerant {
-    ([$($parameters:tt)*] $value:ty: $($body:tt)*) => {
-        impl<$($parameters)*> Reader<'de> for As<$value> {
-            type Value = $value;
-
-            $($body)*
-
-            fn other(self) -> $value {
-                <$value>::default()
-            }
-        }
-
-        impl<$($parameters)*> Deserialize<'de> for $value {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Tolerant(As::<$value>(PhantomData)))
-            }
-        }
-    };
-}
-
-/// Names the reader of a type.
-struct As<T>(PhantomData<T>);
-
-/// A string, if it is one.
-#[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
-
-tolerant! { ['de: 'a, 'a] Text<'a>:
-    fn text(self, text: Cow<'de, str>) -> Text<'a> {
-        Text(Some(text))
-    }
-}
-
-/// A boolean, if it is one.
-#[derive(Default)]
-struct Flag(bool);
-
-tolerant! { ['de] Flag:
-    fn flag(self, flag: bool) -> Flag {
-        Flag(flag)
-    }
-}
-
-/// A list, if it is one.
-struct Entries<T>(Vec<T>);
-
-impl<T> Default for Entries<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T>:
-    fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries<T>, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(Object(entry)) = seq.next_element()? {
-            entries.push(entry);
-        }
-        Ok(Entries(entries))
-    }
-}
-
-/// An object, if it is one.
-#[derive(Default)]
-struct Object<T>(T);
-
-tolerant! { ['de, T: Deserialize<'de> + Default] Object<T>:
-    fn map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Object)
-    }
 }
 
 tolerant! { ['de: 'a, 'a] ImageVolume<'a>:

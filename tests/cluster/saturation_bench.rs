@@ -11,13 +11,11 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::constant::Constant;
+use crate::constant::Beside;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::release::{PINNED, Reach, Release, image_of_pod};
-use crate::service::Service;
 use crate::user::User;
 use crate::waiting::eventually;
-use crate::webhook::{Webhook, by_url};
 
 /// How many clients there are at once, each with a connection of its own and one request at a time.
 const CLIENTS: [usize; 5] = [1, 4, 16, 100, 500];
@@ -45,15 +43,8 @@ pub fn saturation(plane: &ControlPlane) {
     let judging = Release::install(plane, Reach::Service, &json!({}));
     let judged = judging.working_namespace(&json!({}));
     let [none, patched] = [(); 2].map(|()| plane.namespace());
-    let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": PINNED}]).to_string();
-    let server = Constant::start(&plane.folder("constant"), &patch);
-    // Reached through a Service like the release, and sent the same objects.
-    let service = Service::start();
-    service.lead_to(vec![server.port]);
-    let configuration = plane.admin().get(&["mutatingwebhookconfiguration", &release.name]);
-    let conditions = &configuration["webhooks"][0]["matchConditions"];
-    let client = by_url(service.port, "/patch");
-    let _webhook = Webhook::register_with(plane, &patched, client, &server.ca, conditions);
+    let beside = Beside::start(plane, &release);
+    let _webhook = beside.register(&patched, "/patch");
     eventually("the constant is answered", || image_of_pod(&patched, IMAGE) == PINNED);
     let runtime = Runtime::new().unwrap();
     println!("clients  Pods                     Pods/s   of none      p50 (added)         p99 (added)");
