@@ -26,8 +26,12 @@ struct Sort<'n> {
 
 /// Prints p50 and p99 of each sort of Pods.
 pub fn pod_creation(plane: &ControlPlane) {
-    let release = Release::install(plane, Reach::Service, &json!({"logs": {"level": "info"}}));
+    let values = |policy: bool| json!({"logs": {"level": "info"}, "policy": {"enabled": policy}});
+    let release = Release::install(plane, Reach::Service, &values(false));
     let pinned = release.working_namespace(&json!({}));
+    // The API server asks it twice: what becomes of a Pod, and whether it is as the policy wants it.
+    let judging = Release::install(plane, Reach::Service, &values(true));
+    let judged = judging.working_namespace(&json!({}));
     let [none, constant, patched] = [(); 3].map(|()| plane.namespace());
     let beside = Beside::start(plane, &release);
     let _webhooks = [beside.register(&constant, "/mutate"), beside.register(&patched, "/patch")];
@@ -39,6 +43,7 @@ pub fn pod_creation(plane: &ControlPlane) {
         sort("sent, no such stream", &pinned, "nothing:1", "nothing:1"),
         sort("constant patch", &patched, "keycloak:20.0", PINNED),
         sort("pinned", &pinned, "keycloak:20.0", PINNED),
+        sort("pinned and judged", &judged, "keycloak:20.0", PINNED),
         sort("skipped by matchConditions", &pinned, image, image),
     ];
     eventually("the constant server is called", || {
