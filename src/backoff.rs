@@ -24,6 +24,13 @@ impl Backoff {
         half + half * share / 1000
     }
 
+    /// The same where somebody asked for more patience: that much at least, and by chance up to a tenth more.
+    pub fn next_after(&mut self, least: Option<Duration>, random: u64) -> Duration {
+        let own = self.next(random);
+        let share = u32::try_from(random % 1000).unwrap_or_default();
+        own.max(least.map_or(Duration::ZERO, |least| least + least / 10 * share / 1000))
+    }
+
     /// It worked: the next wait is a first one.
     pub fn reset(&mut self) {
         self.tries = 0;
@@ -42,6 +49,17 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= LONGEST) && waits[99] > LONGEST / 2);
         backoff.reset();
         assert_eq!(backoff.next(999), waits[0]);
+    }
+
+    #[test]
+    fn whoever_asks_for_patience_gets_it_and_waits_grow_meanwhile() {
+        let mut backoff = Backoff::default();
+        let asked = Duration::from_secs(4);
+        let waits: Vec<_> = (0..8).map(|_| backoff.next_after(Some(asked), 999)).collect();
+        assert!(waits[..3].iter().all(|wait| *wait >= asked && *wait <= asked * 11 / 10), "{waits:?}");
+        assert!(waits[7] > LONGEST / 2, "{waits:?}");
+        assert_eq!(Backoff::default().next_after(Some(asked), 0), asked);
+        assert_eq!(Backoff::default().next_after(None, 7), Backoff::default().next(7));
     }
 
     #[test]

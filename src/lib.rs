@@ -12,7 +12,7 @@
 //! * [`controller`]: what happens by itself on a cluster, and is written there
 //! * [`mirror`]: the pull-through registry
 //! * [`server`]: listeners, certificates, health; is given routers
-//! * [`metrics`], [`logging`], [`supervisor`], [`backoff`], `files`: what the whole process shares
+//! * [`metrics`], [`logging`], [`supervisor`], [`backoff`], `files`, `seldom`: what the whole process shares
 //! * [`config`], [`cli`]: flags, and the wiring
 
 pub mod admission;
@@ -36,6 +36,7 @@ pub mod mirror;
 pub mod policy;
 pub mod reference;
 pub mod registry;
+mod seldom;
 pub mod server;
 pub mod store;
 pub mod stream;

@@ -1,7 +1,8 @@
 //! When each tag is to be imported next. Pure: times are durations since some beginning, chance is an argument.
 //!
 //! What was asked for comes at once, what failed comes again after waits that double, the schedule comes at its
-//! interval. Must not know how importing is done.
+//! interval. What waits for the home of the streams, and not for a registry, comes when that is back. Must not know how
+//! importing is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,12 @@ pub const WHOLE_STREAM: &str = "";
 pub const RETRY_FIRST: Duration = Duration::from_secs(30);
 /// The longest wait after a failure.
 pub const RETRY_LONGEST: Duration = Duration::from_mins(15);
+/// The first wait for a home that is away.
+const HOME_FIRST: Duration = Duration::from_millis(300);
+/// The longest wait for one. Each try may ask a registry for what cannot be written.
+const HOME_LONGEST: Duration = Duration::from_mins(1);
+/// A home that comes back more often than this is one that comes and goes.
+const BACK_APART: Duration = Duration::from_secs(10);
 /// Scheduled imports that may come at once after a quiet time.
 const BURST_SECONDS: f64 = 10.0;
 
@@ -37,8 +44,12 @@ pub enum Verdict {
     Done,
     /// The tag was changed meanwhile: look again at once.
     Again,
-    /// It failed: try again, not before that time at least if there is one.
+    /// The registry failed: try again, not before that time at least if there is one.
     Later(Option<Duration>),
+    /// The home could not be read or written: try again soon, not before that time at least if there is one.
+    Away(Option<Duration>),
+    /// The home refused, and may again: try again later, or when the home was away and is back.
+    Refused,
     /// It failed, and would again: wait until the tag is changed.
     Never,
 }
@@ -73,7 +84,12 @@ struct Entry {
     at: Option<Duration>,
     need: Need,
     generation: i64,
+    /// How often in a row the registry failed.
     tries: u32,
+    /// How often in a row the home did, or was faster.
+    home_tries: u32,
+    /// It waits for the home, until then at least.
+    home: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +116,8 @@ pub struct Agenda {
     routine: BTreeSet<Slot>,
     /// How many scheduled imports may come now, and since when that holds.
     budget: (f64, Duration),
+    /// When the home was last back.
+    back: Option<Duration>,
 }
 
 impl Agenda {
@@ -108,7 +126,7 @@ impl Agenda {
     pub fn new(rules: Rules) -> Self {
         let budget = (f64::from(rules.scheduled_per_minute) / 60.0 * BURST_SECONDS, Duration::ZERO);
         let (streams, urgent, routine) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { rules, registry_host: RegistryHost::Unknown, streams, urgent, routine, budget }
+        Self { rules, registry_host: RegistryHost::Unknown, streams, urgent, routine, budget, back: None }
     }
 
     /// Streams whose status says another registry are to be settled.
@@ -187,26 +205,29 @@ impl Agenda {
         for (number, (tag, verdict)) in verdicts.iter().enumerate() {
             let Some(entry) = stream.entries.get_mut(tag.as_str()) else { continue };
             let random = spread(random, number);
-            match verdict {
-                Verdict::Done if entry.need == Need::Scheduled => {
-                    entry.tries = 0;
-                    entry.at = Some(now + around(self.rules.interval, random));
-                }
-                Verdict::Done => {
-                    stream.entries.remove(tag.as_str());
-                }
-                Verdict::Never => entry.at = None,
-                Verdict::Again => {
-                    entry.at = Some(now + retry(entry.tries, random) / 100);
-                    entry.tries += 1;
-                }
-                Verdict::Later(least) => {
-                    entry.at = Some(now + retry(entry.tries, random).max(least.unwrap_or_default()));
-                    entry.tries += 1;
-                }
+            if *verdict == Verdict::Done && entry.need != Need::Scheduled {
+                stream.entries.remove(tag.as_str());
+            } else {
+                entry.end(*verdict, now, self.rules.interval, random);
             }
         }
         self.put(key, stream);
+    }
+
+    /// The home can be read again after it could not: what waits for it is due now. What waits for a registry is not.
+    pub fn home_is_back(&mut self, now: Duration) {
+        if self.back.is_some_and(|back| now < back + BACK_APART) {
+            return;
+        }
+        self.back = Some(now);
+        let is_waiting = |stream: &Stream| stream.entries.values().any(|entry| entry.home_tries > 0);
+        let waiting = self.streams.iter().filter(|(_, stream)| is_waiting(stream));
+        let waiting: Vec<_> = waiting.map(|(key, _)| Arc::clone(key)).collect();
+        for key in waiting {
+            let mut stream = self.take(&key);
+            stream.entries.values_mut().for_each(|entry| entry.home_is_back(now));
+            self.put(key, stream);
+        }
     }
 
     /// When there will be something to take out, if nothing changes.
@@ -264,7 +285,7 @@ impl Agenda {
             // Nobody knows when it was looked at last; all of them together should not be looked at now.
             Need::Scheduled => (now + share(self.rules.interval, random), 0),
         };
-        Entry { at: Some(at), need, generation, tries }
+        Entry { at: Some(at), need, generation, tries, home_tries: 0, home: None }
     }
 
     fn refill(&mut self, now: Duration) {
@@ -297,6 +318,40 @@ impl Agenda {
     }
 }
 
+impl Entry {
+    /// It was tried, and is not over.
+    fn end(&mut self, verdict: Verdict, now: Duration, interval: Duration, random: u64) {
+        let least = match verdict {
+            Verdict::Away(least) | Verdict::Later(least) => least.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let wait = match verdict {
+            Verdict::Done => Some(around(interval, random)),
+            Verdict::Never => None,
+            Verdict::Later(_) => Some(retry(self.tries, random).max(least)),
+            Verdict::Refused => Some(retry(self.home_tries, random)),
+            Verdict::Again | Verdict::Away(_) => Some(soon(self.home_tries, random).max(least)),
+        };
+        self.at = wait.map(|wait| now + wait);
+        self.home = matches!(verdict, Verdict::Away(_) | Verdict::Refused).then_some(now + least);
+        // Whatever the home did says nothing of the registry.
+        (self.tries, self.home_tries) = match verdict {
+            Verdict::Done => (0, 0),
+            Verdict::Never => (self.tries, 0),
+            Verdict::Later(_) => (self.tries + 1, 0),
+            Verdict::Again | Verdict::Away(_) | Verdict::Refused => (self.tries, self.home_tries + 1),
+        };
+    }
+
+    /// What waits for the home need not wait any more, and what is tried just now will not have to wait for long.
+    fn home_is_back(&mut self, now: Duration) {
+        self.home_tries = 0;
+        if let Some(least) = self.home.take() {
+            self.at = self.at.map(|at| at.min(least.max(now)));
+        }
+    }
+}
+
 /// The stream has tags without a number, tags that are copied from others and were not yet, or a repository whose tags
 /// are not known yet.
 fn needs_settling(stream: &ImageStream) -> bool {
@@ -310,7 +365,16 @@ fn needs_settling(stream: &ImageStream) -> bool {
 
 /// The wait after so many tries that failed before.
 fn retry(tries: u32, random: u64) -> Duration {
-    around(RETRY_FIRST.saturating_mul(2_u32.saturating_pow(tries)).min(RETRY_LONGEST), random).min(RETRY_LONGEST)
+    doubled(RETRY_FIRST, RETRY_LONGEST, tries, random)
+}
+
+/// The same, if it is the home's matter.
+fn soon(tries: u32, random: u64) -> Duration {
+    doubled(HOME_FIRST, HOME_LONGEST, tries, random)
+}
+
+fn doubled(first: Duration, longest: Duration, tries: u32, random: u64) -> Duration {
+    around(first.saturating_mul(2_u32.saturating_pow(tries)).min(longest), random).min(longest)
 }
 
 /// Nine to eleven tenths of it.

@@ -97,6 +97,7 @@ impl State {
             Change::Applied(stream) => self.audit.apply_stream(stream),
             Change::Deleted(key) => self.audit.delete_stream(key),
             Change::Listed => self.has_streams = true,
+            Change::Back => {}
         }
     }
 }

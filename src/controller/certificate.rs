@@ -28,7 +28,7 @@ use crate::backoff::Backoff;
 use crate::metrics::ServerMetrics;
 use crate::server::authority::{Authority, Shared, newest};
 use crate::server::certificate::{Certificate, Pair};
-use crate::store::kube::answer;
+use crate::store::kube::{answer, patience};
 
 /// Who writes, as the API server keeps it.
 const MANAGER: &str = "pinstream";
@@ -77,6 +77,16 @@ enum KeepError {
     Certificate(String, rcgen::Error),
     #[error("others undo again and again what is written to Secret {0} or to the webhook configuration")]
     Undone(String),
+}
+
+impl KeepError {
+    /// For how long the API server wants to be left alone, if it said so.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Secret(_, _, error) | Self::Configuration(_, _, _, error) => patience(error),
+            Self::NoConfiguration(_) | Self::Certificate(..) | Self::Undone(_) => None,
+        }
+    }
 }
 
 /// Keeps the certificate of one process.
@@ -131,7 +141,8 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.complain(&error);
-                    tokio::time::sleep(backoff.next(RandomState::new().hash_one(()))).await;
+                    let random = RandomState::new().hash_one(());
+                    tokio::time::sleep(backoff.next_after(error.patience(), random)).await;
                 }
             }
         }
@@ -304,17 +315,21 @@ where
     let Some(version) = version else { return std::future::pending().await };
     let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
     loop {
-        if let Ok(events) = api.watch(&params, version).await {
-            let mut events = pin!(events);
-            while let Ok(Some(event)) = events.try_next().await {
-                match event {
-                    WatchEvent::Bookmark(_) => {}
-                    WatchEvent::Error(_) => break,
-                    WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => return,
+        let pause = match api.watch(&params, version).await {
+            Ok(events) => {
+                let mut events = pin!(events);
+                while let Ok(Some(event)) = events.try_next().await {
+                    match event {
+                        WatchEvent::Bookmark(_) => {}
+                        WatchEvent::Error(_) => break,
+                        WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => return,
+                    }
                 }
+                WATCH_PAUSE
             }
-        }
-        tokio::time::sleep(WATCH_PAUSE).await;
+            Err(error) => patience(&error).unwrap_or_default().max(WATCH_PAUSE),
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -4,6 +4,8 @@
 //! `stream::outcome`'s. Any number of these may run over the same streams: nothing is written over a change that was not
 //! seen, and a result for a tag that changed meanwhile is not taken.
 
+mod trouble;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -14,11 +16,12 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+use self::trouble::{Teller, is_refusal, verdict_of, verdict_of_home};
 use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
 use super::queue::{Places, Queue};
 use super::settle;
 use crate::metrics::ImportMetrics;
-use crate::registry::{self, FetchError, Fetched, Keyring, Reason, Retry};
+use crate::registry::{self, FetchError, Fetched, Keyring, Reason};
 use crate::store::home::{Change, Home, HomeError, Stored};
 use crate::stream::Key;
 use crate::stream::outcome::{self, Found, Imported, News};
@@ -91,13 +94,14 @@ pub async fn import_now<H: Home, R: Remote>(
     key: &Key,
     tags: &[String],
 ) -> Result<(), HomeError> {
-    let worker = Worker { home, remote, settings, metrics };
+    let worker = Worker { home, remote, settings, metrics, teller: Teller::default() };
     let mut tags = tags.to_vec();
     for _ in 0..WRITES_MAX {
-        let verdicts = match worker.import(key, &tags).await {
+        let mut verdicts = Vec::new();
+        match worker.import(key, &tags, &mut verdicts).await {
             Err(HomeError::Conflict(_)) => continue,
-            verdicts => verdicts?,
-        };
+            ended => ended?,
+        }
         tags = verdicts.into_iter().filter(|(_, verdict)| *verdict == Verdict::Again).map(|(tag, _)| tag).collect();
         if tags.is_empty() {
             return Ok(());
@@ -112,6 +116,7 @@ struct Worker<H, R> {
     remote: Arc<R>,
     settings: Settings,
     metrics: ImportMetrics,
+    teller: Teller,
 }
 
 /// A job that has ended.
@@ -133,7 +138,7 @@ impl<H: Home, R: Remote> Importer<H, R> {
     /// Nothing is known yet.
     pub fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
         let agenda = Agenda::new(settings.rules).served_at(settings.registry_host.clone());
-        let worker = Worker { home, remote, settings, metrics };
+        let worker = Worker { home, remote, settings, metrics, teller: Teller::default() };
         let queue = Queue::new(PLACES);
         Self { worker, agenda, queue, began: Instant::now(), random: RandomState::new(), calls: 0 }
     }
@@ -192,6 +197,7 @@ fn learn(agenda: &mut Agenda, change: Change, now: Duration, random: u64) {
     match change {
         Change::Applied(stream) => agenda.apply(&stream, now, random),
         Change::Deleted(key) => agenda.delete(&key),
+        Change::Back => agenda.home_is_back(now),
         Change::Listed => {
             let states = agenda.states();
             let (pending, failed, scheduled) = (states.pending, states.failed, states.scheduled);
@@ -206,6 +212,12 @@ fn learn(agenda: &mut Agenda, change: Change, now: Duration, random: u64) {
     }
 }
 
+/// A registry that fails is not asked sooner because nobody could be told that it does.
+fn unwritten(answers: &[Answer]) -> impl Iterator<Item = (String, Verdict)> {
+    let failed = answers.iter().filter(|answer| matches!(answer.verdict, Verdict::Later(_)));
+    failed.map(|answer| (answer.imported.wanted.tag.clone(), answer.verdict))
+}
+
 fn next(random: &RandomState, calls: &mut u64) -> u64 {
     *calls += 1;
     random.hash_one(*calls)
@@ -214,26 +226,25 @@ fn next(random: &RandomState, calls: &mut u64) -> u64 {
 impl<H: Home, R: Remote> Worker<H, R> {
     async fn run(&self, due: Due) -> Ended {
         let Due { key, tags, registry } = due;
-        let verdicts = match self.import(&key, &tags).await {
-            Ok(verdicts) => verdicts,
-            // Soon the agenda hears of it; until then it is not looked at again and again.
-            Err(HomeError::Gone(_)) => tags.into_iter().map(|tag| (tag, Verdict::Later(None))).collect(),
+        let mut verdicts = Vec::new();
+        // What is not wanted any more is told by the change that made it so.
+        let rest = match self.import(&key, &tags, &mut verdicts).await {
+            Ok(()) => Verdict::Done,
             Err(error) => {
-                if !matches!(error, HomeError::Conflict(_)) {
-                    tracing::warn!(stream = %key, %error, "image stream could not be imported, tried again later");
-                }
-                let verdict = verdict_of_home(&error);
-                tags.into_iter().map(|tag| (tag, verdict)).collect()
+                self.teller.tell(&key, &error);
+                verdict_of_home(&error)
             }
         };
+        let answered: BTreeSet<String> = verdicts.iter().map(|(tag, _)| tag.clone()).collect();
+        verdicts.extend(tags.into_iter().filter(|tag| !answered.contains(tag)).map(|tag| (tag, rest)));
         Ended { key, registry, verdicts }
     }
 
-    async fn import(&self, key: &Key, tags: &[String]) -> Result<Vec<(String, Verdict)>, HomeError> {
+    /// Imports tags of a stream. Each that is ended has its verdict then, also if others could not be.
+    async fn import(&self, key: &Key, tags: &[String], verdicts: &mut Vec<(String, Verdict)>) -> Result<(), HomeError> {
         let gone = || HomeError::Gone(key.clone());
         let mut stored = self.home.read(key).await?.ok_or_else(gone)?;
         let keyring = self.home.keyring(&key.namespace).await?;
-        let mut verdicts = Vec::new();
         if tags.iter().any(|tag| tag == WHOLE_STREAM) {
             let (settled, verdict) = self.whole(stored, &keyring).await?;
             stored = settled;
@@ -251,7 +262,8 @@ impl<H: Home, R: Remote> Worker<H, R> {
             if answers.iter().any(|answer| answer.is_refused) {
                 self.home.keyring_was_refused(&key.namespace);
             }
-            let (written, overtaken) = self.write(stored, &answers).await?;
+            let written = self.write(stored, &answers).await;
+            let (written, overtaken) = written.inspect_err(|_| verdicts.extend(unwritten(&answers)))?;
             stored = written;
             verdicts.extend(answers.into_iter().map(|answer| {
                 let tag = answer.imported.wanted.tag;
@@ -259,10 +271,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 (tag, verdict)
             }));
         }
-        // What is not wanted any more is told by the change that made it so.
-        let answered: BTreeSet<String> = verdicts.iter().map(|(tag, _)| tag.clone()).collect();
-        verdicts.extend(tags.iter().filter(|tag| !answered.contains(*tag)).map(|tag| (tag.clone(), Verdict::Done)));
-        Ok(verdicts)
+        Ok(())
     }
 
     /// What concerns the stream and not one of its tags: where it is served, the tags of its repository, numbers, and
@@ -325,7 +334,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let results: Vec<_> = answers.iter().map(|answer| answer.imported.clone()).collect();
         for _ in 0..WRITES_MAX {
             let in_use = if outcome::is_full(&stored.stream) {
-                self.home.images_in_use(&stored.key().namespace).await
+                self.home.images_in_use(&stored.key().namespace).await?
             } else {
                 BTreeSet::new()
             };
@@ -363,40 +372,5 @@ impl Remote for registry::Client {
 
     async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
         registry::Client::tags(self, repository, insecure, keyring).await
-    }
-}
-
-/// The registry wants other credentials.
-fn is_refusal(reason: Reason) -> bool {
-    matches!(reason, Reason::Unauthorized | Reason::Forbidden)
-}
-
-/// What passes is no fault of the registry, and is over soon: there is no reason to wait for as long.
-fn verdict_of_home(error: &HomeError) -> Verdict {
-    match error {
-        HomeError::Conflict(_) | HomeError::Unavailable(_) => Verdict::Again,
-        HomeError::Gone(_) | HomeError::Exists(_) | HomeError::Refused(_) => Verdict::Later(None),
-    }
-}
-
-fn verdict_of(error: &FetchError) -> Verdict {
-    match error.retry {
-        Retry::Never => Verdict::Never,
-        Retry::Later => Verdict::Later(None),
-        Retry::After(wait) => Verdict::Later(Some(wait)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_tried_again_soon() {
-        let key = || Key::new("demo", "app");
-        for passing in [HomeError::Conflict(key()), HomeError::Unavailable("it is away".to_owned())] {
-            assert_eq!(verdict_of_home(&passing), Verdict::Again);
-        }
-        assert_eq!(verdict_of_home(&HomeError::Refused("no right".to_owned())), Verdict::Later(None));
     }
 }

@@ -12,6 +12,9 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::Instant;
 
+use crate::seldom::Seldom;
+use crate::store::kube::causes;
+
 /// How long a Lease is good without being renewed.
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
 /// How often its holder renews it.
@@ -20,6 +23,8 @@ const RENEWAL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// A holder that could not renew for so long stops, well before others may begin.
 const GIVE_UP: Duration = Duration::from_secs(12);
+/// How long to say nothing after saying what is wrong, if it is something else by then.
+const QUIET: Duration = Duration::from_mins(1);
 /// How long the API server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
@@ -42,8 +47,10 @@ pub struct Candidate {
     seen: Option<(LeaseSpec, Instant)>,
     /// When the last attempt began that made the Lease ours. Others may count from then on, however late the answer was.
     renewed: Instant,
-    /// What was said last, so that it is said once.
+    /// What is wrong, as it was said last.
     trouble: Option<String>,
+    /// Says that something else is wrong by now.
+    other: Seldom,
 }
 
 impl Candidate {
@@ -56,6 +63,7 @@ impl Candidate {
             seen: None,
             renewed: Instant::now(),
             trouble: None,
+            other: Seldom::every(QUIET),
         }
     }
 
@@ -64,8 +72,8 @@ impl Candidate {
         let random = RandomState::new();
         loop {
             match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => self.trouble = None,
+                Ok(true) => return self.is_well(),
+                Ok(false) => self.is_well(),
                 Err(error) => self.complain(&error),
             }
             let share = u32::try_from(random.hash_one(Instant::now()) % 1000).unwrap_or_default();
@@ -79,7 +87,7 @@ impl Candidate {
             let next = if self.trouble.is_none() { self.renewed + RENEWAL } else { Instant::now() + LOOK };
             tokio::time::sleep_until(next).await;
             match tokio::time::timeout_at(self.renewed + GIVE_UP, self.attempt()).await {
-                Ok(Ok(true)) => self.trouble = None,
+                Ok(Ok(true)) => self.is_well(),
                 Ok(Err(error)) => self.complain(&error),
                 Ok(Ok(false)) | Err(_) => break,
             }
@@ -116,7 +124,7 @@ impl Candidate {
 
     async fn try_attempt(&mut self) -> Result<bool, String> {
         let params = PostParams::default();
-        let found = self.leases.get_opt(&self.place.name).await.map_err(|error| error.to_string())?;
+        let found = self.leases.get_opt(&self.place.name).await.map_err(|error| causes(&error))?;
         let Some(lease) = found else {
             let metadata = ObjectMeta { name: Some(self.place.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.taken(None)) };
@@ -169,9 +177,19 @@ impl Candidate {
     }
 
     fn complain(&mut self, error: &str) {
-        if self.trouble.as_deref() != Some(error) {
+        let is_news = match &self.trouble {
+            None => true,
+            Some(said) => said != error && self.other.happened().is_some(),
+        };
+        if is_news {
             tracing::warn!(lease = %self.name(), error, "Lease cannot be read or written, tried again until it can");
             self.trouble = Some(error.to_owned());
+        }
+    }
+
+    fn is_well(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!(lease = %self.name(), "Lease can be read and written again");
         }
     }
 }
@@ -181,7 +199,7 @@ fn written(result: kube::Result<Lease>) -> Result<bool, String> {
     match result {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(causes(&error)),
     }
 }
 

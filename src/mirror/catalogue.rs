@@ -79,6 +79,7 @@ impl Catalogue {
             Change::Listed => {
                 self.is_loaded.send_replace(true);
             }
+            Change::Back => {}
         }
     }
 

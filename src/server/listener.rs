@@ -15,13 +15,15 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Protocol, Service, TimeLimits};
-use super::descriptors::Seldom;
 use super::places::{Place, Places};
 use super::{Phase, Phases};
 use crate::metrics::ServerMetrics;
+use crate::seldom::Seldom;
 
 /// How long to wait after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to say nothing after saying that a connection is not accepted.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How many accepts may fail while the last ones are let in.
 const LAST_FAILURES: u32 = 16;
@@ -95,7 +97,7 @@ impl Listener {
     pub async fn run(self, phases: Phases) {
         let mut end = phases.clone();
         let mut guests = Guests::new(self.limits.connections);
-        let mut failed = Seldom::default();
+        let mut failed = Seldom::every(QUIET);
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -172,7 +174,7 @@ struct Guests {
 
 impl Guests {
     fn new(limit: usize) -> Self {
-        Self { places: Places::new(limit), connections: JoinSet::new(), full: Seldom::default() }
+        Self { places: Places::new(limit), connections: JoinSet::new(), full: Seldom::every(QUIET) }
     }
 }
 

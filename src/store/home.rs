@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::time::Duration;
 
 use crate::image::Image;
 use crate::registry::Keyring;
@@ -42,6 +43,9 @@ pub enum HomeError {
     /// The store refuses, and will again: what is written is wrong, or a right is missing.
     #[error("{0}")]
     Refused(String),
+    /// The store asks to be left alone for so long.
+    #[error("{0}")]
+    Busy(String, Duration),
     /// The store does not answer, or cannot write now. Later it may.
     #[error("{0}")]
     Unavailable(String),
@@ -56,6 +60,8 @@ pub enum Change {
     Deleted(Key),
     /// All streams there are have been told: those not told since the last `Listed` are gone.
     Listed,
+    /// The store can be read again after it could not.
+    Back,
 }
 
 /// Where streams are read one by one and written.
@@ -77,8 +83,8 @@ pub trait Home: Send + Sync + 'static {
     /// A registry refused the credentials of this namespace: they are to be read anew soon.
     fn keyring_was_refused(&self, _namespace: &str) {}
 
-    /// Digests of images that run in the namespace, as far as that can be told.
-    fn images_in_use(&self, namespace: &str) -> impl Future<Output = BTreeSet<String>> + Send;
+    /// Digests of images that run in the namespace; none where that may not be known.
+    fn images_in_use(&self, namespace: &str) -> impl Future<Output = Result<BTreeSet<String>, HomeError>> + Send;
 
     /// Tells the owner of a stream what happened to it. Never fails: who cannot be told is not.
     fn tell(&self, stream: &Stored, news: &[News]) -> impl Future<Output = ()> + Send;

@@ -38,7 +38,7 @@ fn every_fault_of_the_api_server_passes_without_a_restart(plane: &ControlPlane) 
     let faults = [
         Fault::Slow(Duration::from_secs(1)),
         Fault::Refuses(500),
-        Fault::Refuses(429),
+        Fault::Busy,
         Fault::Refuses(410),
         Fault::Forgets,
         Fault::EndsWatches,
@@ -158,6 +158,8 @@ impl<'p> Site<'p> {
             let given_up = processes.map(given_up);
             (0..2).all(|index| (trouble.is_met)(&self.ways[index], given_up[index] - before[index]))
         });
+        let impatient: Vec<_> = self.ways.iter().flat_map(Way::impatient).collect();
+        assert!(impatient.is_empty(), "{impatient:?}");
         // Who has streams is ready to answer, whatever the API server does.
         assert_eq!(self.webhook.admin("/readyz").0, 200, "{}", trouble.name);
         self.ways.iter().for_each(|way| (trouble.ends)(way));

@@ -136,4 +136,18 @@ fn watch_recovers_when_the_api_server_was_away(plane: &ControlPlane) {
     eventually("the moved tag is seen", || image_of_pod(&namespace, "keycloak:20.0") == moved);
     eventually("the streams are current", || release.seen().metric("pinstream_source_age_seconds") == Some(0.0));
     assert_eq!(release.seen().failures(), 0);
+    eventually("each webhook says that the watch is up again", || {
+        webhooks(&release).all(|log| log.contains("image streams are watched again"))
+    });
+    for log in webhooks(&release) {
+        let said = |what: &str| log.matches(what).count();
+        // It may lack its rights for a moment when it has just started, which is another matter.
+        let lost = said("image streams cannot be watched");
+        assert!((1..=said("image streams are watched again") + 1).contains(&lost), "{log}");
+    }
+}
+
+/// What each webhook has logged.
+fn webhooks(release: &Release) -> impl Iterator<Item = String> {
+    release.seen().each_log().into_iter().filter(|log| log.contains("webhook="))
 }

@@ -1,12 +1,13 @@
 //! An API server with faults: a proxy before the real one that delays answers, refuses, and breaks watches as it is told.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -31,6 +32,8 @@ use crate::wire::Wire;
 
 /// The longest time that a connection is left alone.
 const LIMIT: Duration = Duration::from_mins(10);
+/// How long one that is busy asks to be left alone, in seconds.
+const PATIENCE: u64 = 2;
 
 /// What is wrong with the API server. All but `Slow` end the watches that there are.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,8 @@ pub enum Fault {
     Slow(Duration),
     /// Every request is answered by a refusal.
     Refuses(u16),
+    /// The same, as API Priority and Fairness refuses: with a line of text, and when to ask again.
+    Busy,
     /// It does not know any more where watches and lists were: they cannot go on.
     Forgets,
     /// Watches end at once.
@@ -55,6 +60,7 @@ pub struct Way {
     pub kubeconfig: PathBuf,
     fault: watch::Sender<Option<Fault>>,
     met: Arc<AtomicUsize>,
+    busy: Arc<Mutex<Busy>>,
     _runtime: Runtime,
 }
 
@@ -65,6 +71,16 @@ struct Proxy {
     client: reqwest::Client,
     fault: watch::Sender<Option<Fault>>,
     met: Arc<AtomicUsize>,
+    busy: Arc<Mutex<Busy>>,
+}
+
+/// Who was asked for patience.
+#[derive(Default)]
+struct Busy {
+    /// What was refused, and when.
+    refused: HashMap<String, Instant>,
+    /// What was asked again too soon.
+    impatient: Vec<String>,
 }
 
 impl Way {
@@ -76,11 +92,13 @@ impl Way {
         let ca = STANDARD.decode(cluster["certificate-authority-data"].as_str().unwrap()).unwrap();
         let roots = [reqwest::Certificate::from_pem(&ca).unwrap()];
         let (fault, met) = (watch::channel(None).0, Arc::<AtomicUsize>::default());
+        let busy = Arc::<Mutex<Busy>>::default();
         let proxy = Proxy {
             server: cluster["server"].as_str().unwrap().to_owned(),
             client: reqwest::Client::builder().tls_certs_only(roots).no_proxy().build().unwrap(),
             fault: fault.clone(),
             met: Arc::clone(&met),
+            busy: Arc::clone(&busy),
         };
         let runtime = Runtime::new().unwrap();
         let (port, ca) = serve(&runtime, proxy, &folder);
@@ -89,13 +107,18 @@ impl Way {
             "certificate-authority-data": STANDARD.encode(fs::read(ca).unwrap())});
         let kubeconfig = folder.join("kubeconfig");
         fs::write(&kubeconfig, config.to_string()).unwrap();
-        Self { wire, kubeconfig, fault, met, _runtime: runtime }
+        Self { wire, kubeconfig, fault, met, busy, _runtime: runtime }
     }
 
     /// There is that fault from now on, or none.
     pub fn has(&self, fault: Option<Fault>) {
         self.met.store(0, Ordering::Relaxed);
         self.fault.send_replace(fault);
+    }
+
+    /// What was asked again before the time that a busy API server had asked for.
+    pub fn impatient(&self) -> Vec<String> {
+        self.busy.lock().unwrap().impatient.clone()
     }
 
     /// How many answers were spoilt by the fault that there is now.
@@ -132,6 +155,7 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Result<Response
             tokio::time::sleep(delay).await;
         }
         Some(Fault::Refuses(code)) => return Ok(proxy.refusal(code)),
+        Some(Fault::Busy) => return Ok(proxy.patience(&request)),
         Some(Fault::Forgets) if is_watch || is_rest => return Ok(proxy.refusal(410)),
         _ => {}
     }
@@ -161,8 +185,21 @@ impl Proxy {
     fn refusal(&self, code: u16) -> Response<Body> {
         self.meet();
         let response = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
-        let response = if code == 429 { response.header(header::RETRY_AFTER, "1") } else { response };
         response.body(status(code).to_string().into()).unwrap()
+    }
+
+    fn patience(&self, request: &Request) -> Response<Body> {
+        self.meet();
+        let (what, now) = (format!("{} {}", request.method(), request.uri()), Instant::now());
+        let mut busy = self.busy.lock().unwrap();
+        let before = busy.refused.insert(what.clone(), now);
+        // Secrets of a namespace are read for each of its streams.
+        let is_free = ["/leases/", "/secrets"].iter().any(|path| what.contains(path));
+        if !is_free && before.is_some_and(|before| now < before + Duration::from_secs(PATIENCE)) {
+            busy.impatient.push(what);
+        }
+        let response = Response::builder().status(429).header(header::RETRY_AFTER, PATIENCE);
+        response.body("Too many requests, please try again later.\n".into()).unwrap()
     }
 }
 

@@ -70,6 +70,11 @@ impl Seen {
     }
 
     pub fn logs(&self) -> String {
+        self.each_log().concat()
+    }
+
+    /// What each container has logged.
+    pub fn each_log(&self) -> Vec<String> {
         let logs = self.logs.lock().unwrap();
         logs.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }

@@ -17,8 +17,33 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 
+/// What a home cannot do for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trouble {
+    #[default]
+    None,
+    /// It is away.
+    Away,
+    /// It can be read, and takes nothing.
+    Full,
+    /// It does not let anybody write.
+    Refuses,
+}
+
+impl Trouble {
+    fn is_met(self, is_write: bool) -> Result<(), HomeError> {
+        match self {
+            Self::Away => Err(HomeError::Unavailable("it is away".to_owned())),
+            Self::Full if is_write => Err(HomeError::Unavailable("it is full".to_owned())),
+            Self::Refuses if is_write => Err(HomeError::Refused("nobody may write".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
+    trouble: Trouble,
     streams: BTreeMap<Key, (ImageStream, u64)>,
     followers: Vec<UnboundedSender<Change>>,
     keyrings: BTreeMap<String, Keyring>,
@@ -81,6 +106,15 @@ impl MemoryHome {
         self.state.lock().unwrap().conflicts
     }
 
+    /// There is that trouble from now on. Once there is none any more, whoever follows hears of it.
+    pub fn has(&self, trouble: Trouble) {
+        let mut state = self.state.lock().unwrap();
+        state.trouble = trouble;
+        if trouble == Trouble::None {
+            state.followers.retain(|follower| follower.send(Change::Back).is_ok());
+        }
+    }
+
     /// The changes from now on, after all streams there are.
     pub fn follow(&self) -> UnboundedReceiver<Change> {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -115,7 +149,11 @@ impl MemoryHome {
 impl Home for MemoryHome {
     async fn read(&self, key: &Key) -> Result<Option<Stored>, HomeError> {
         tokio::task::yield_now().await;
-        let found = self.state.lock().unwrap().streams.get(key).cloned();
+        let found = {
+            let state = self.state.lock().unwrap();
+            state.trouble.is_met(false)?;
+            state.streams.get(key).cloned()
+        };
         tokio::task::yield_now().await;
         Ok(found.map(|(stream, version)| Stored { stream, version: version.to_string() }))
     }
@@ -125,6 +163,7 @@ impl Home for MemoryHome {
         let key = before.key();
         let written = {
             let mut state = self.state.lock().unwrap();
+            state.trouble.is_met(true)?;
             let Some((_, version)) = state.streams.get(&key) else { return Err(HomeError::Gone(key)) };
             if version.to_string() != before.version {
                 state.conflicts += 1;
@@ -149,9 +188,9 @@ impl Home for MemoryHome {
         Ok(self.state.lock().unwrap().keyrings.get(namespace).cloned().unwrap_or_default())
     }
 
-    async fn images_in_use(&self, _namespace: &str) -> BTreeSet<String> {
+    async fn images_in_use(&self, _namespace: &str) -> Result<BTreeSet<String>, HomeError> {
         tokio::task::yield_now().await;
-        BTreeSet::new()
+        Ok(BTreeSet::new())
     }
 
     async fn tell(&self, stream: &Stored, news: &[News]) {

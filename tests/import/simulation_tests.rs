@@ -13,9 +13,9 @@ use pinstream::stream::places::Places;
 use pinstream::stream::types::SpecTag;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::memory::{INTERVAL, MemoryHome, history, importer, result, stream};
+use crate::memory::{INTERVAL, MemoryHome, Trouble, history, importer, result, stream};
 use crate::upstream::Upstream;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -89,6 +89,49 @@ async fn registry_that_is_down_for_an_hour_is_asked_seldom_and_recovers_without_
     let told = |what: &str| home.news().iter().filter(|news| news.ends_with(what)).count();
     within(INTERVAL, || told("ImportRecovered") == 100).await;
     assert_eq!(told("ImportFailed"), 100, "once for each tag");
+}
+
+/// The time within which all is imported once the home of the streams is back.
+async fn catches_up(trouble: Trouble) -> (Duration, usize) {
+    let home = filled(50, 2, &json!({}));
+    let upstream = Arc::new(Upstream::new(1, Duration::from_millis(200)));
+    home.has(trouble);
+    let mut running = JoinSet::new();
+    running.spawn(importer(&home, &upstream));
+    sleep(HOUR).await;
+    assert!(home.all().iter().all(|stream| stream.status.tags.is_empty()), "{trouble:?}");
+    let asked = upstream.asked().values().map(Vec::len).max().unwrap_or_default();
+    home.has(Trouble::None);
+    let back = Instant::now();
+    within(HOUR, || all_have(&home, &Upstream::digest(0))).await;
+    (back.elapsed(), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_home_did_not_take_for_an_hour_is_imported_as_soon_as_it_is_back() {
+    // One that refuses is not asked more often than a registry that fails, one that is away or full each minute.
+    for (trouble, most) in [(Trouble::Away, 0), (Trouble::Full, 75), (Trouble::Refuses, 11)] {
+        let (wait, asked) = catches_up(trouble).await;
+        assert!(wait <= Duration::from_secs(2), "{trouble:?}: {wait:?}");
+        assert!(asked <= most, "{trouble:?}: registries were asked {asked} times for a tag");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn registry_that_is_down_is_not_asked_sooner_because_a_home_is_back() {
+    let home = filled(10, 1, &json!({}));
+    let upstream = Arc::new(Upstream::new(1, Duration::from_millis(200)));
+    upstream.set_down(true);
+    let mut running = JoinSet::new();
+    running.spawn(importer(&home, &upstream));
+    // Half of the time nobody can be told that the registry fails.
+    let mut troubles = [Trouble::Full, Trouble::None].into_iter().cycle();
+    for trouble in troubles.by_ref().take(120) {
+        home.has(trouble);
+        sleep(HOUR / 120).await;
+    }
+    let most = upstream.asked().values().map(Vec::len).max().unwrap();
+    assert!((5..=11).contains(&most), "a source was asked {most} times");
 }
 
 #[tokio::test(start_paused = true)]

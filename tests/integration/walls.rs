@@ -24,6 +24,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("store/edit", &[]),
     ("store/directory/ledger", &["stream"]),
     ("store/kube/table", &["index", "stream"]),
+    ("store/kube/watch/trouble", &[]),
     ("controller/agenda", &["stream"]),
     ("controller/queue", &["stream"]),
     ("registry/address", &["glob", "reference"]),

@@ -69,7 +69,7 @@ async fn look<L: Listed, B: Backend>(listed: &L, backend: &B) -> anyhow::Result<
 /// What is wrong, if it may be otherwise at the next look.
 fn passing(error: anyhow::Error) -> anyhow::Result<String> {
     match error.downcast_ref() {
-        Some(HomeError::Unavailable(reason)) => Ok(reason.clone()),
+        Some(HomeError::Unavailable(reason) | HomeError::Busy(reason, _)) => Ok(reason.clone()),
         _ => Err(error),
     }
 }

@@ -89,6 +89,108 @@ fn registry_that_asks_for_patience_gets_it() {
     assert_eq!(agenda.wake(), Some(SECOND + Duration::from_hours(2)));
 }
 
+/// The wait after so many tries that came to this.
+fn waits(agenda: &mut Agenda, verdict: Verdict, tries: usize, mut now: Duration) -> Vec<Duration> {
+    let mut waits = Vec::new();
+    for _ in 0..tries {
+        agenda.next(now).unwrap();
+        finish(agenda, verdict, now);
+        waits.push(agenda.wake().unwrap().saturating_sub(now));
+        now = agenda.wake().unwrap();
+    }
+    waits
+}
+
+#[test]
+fn home_that_is_away_is_asked_soon_and_less_and_less_often() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    let waits = waits(&mut agenda, Verdict::Away(None), 20, SECOND);
+    assert!(waits[0] <= SECOND / 3 && waits.windows(2).all(|pair| pair[1] >= pair[0]), "{waits:?}");
+    assert!(waits[10..].iter().all(|wait| *wait >= HOME_LONGEST * 9 / 10 && *wait <= HOME_LONGEST), "{waits:?}");
+}
+
+#[test]
+fn what_waits_for_the_home_is_due_when_it_is_back() {
+    for (verdict, longest) in [(Verdict::Away(None), HOME_LONGEST), (Verdict::Refused, RETRY_LONGEST)] {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        waits(&mut agenda, verdict, 12, SECOND);
+        let now = agenda.wake().unwrap().saturating_sub(longest / 2);
+        assert_eq!(due(&mut agenda, now), None);
+        agenda.home_is_back(now);
+        assert_eq!(due(&mut agenda, now), Some(vec!["1".to_owned()]));
+        // One that comes and goes does not have everything tried all the time.
+        finish(&mut agenda, verdict, now);
+        let next = agenda.wake().unwrap();
+        assert!(next <= now + RETRY_FIRST * 11 / 10);
+        agenda.home_is_back(now + BACK_APART / 2);
+        assert_eq!(agenda.wake(), Some(next));
+    }
+}
+
+#[test]
+fn what_is_tried_while_the_home_comes_back_does_not_wait_for_long() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    waits(&mut agenda, Verdict::Away(None), 12, SECOND);
+    let now = agenda.wake().unwrap();
+    agenda.next(now).unwrap();
+    agenda.home_is_back(now);
+    assert_eq!(due(&mut agenda, now), None);
+    finish(&mut agenda, Verdict::Away(None), now);
+    assert!(agenda.wake().unwrap() < now + SECOND / 2);
+}
+
+#[test]
+fn home_that_asks_for_patience_gets_it_also_when_it_is_back() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    let asked = Duration::from_secs(40);
+    assert_eq!(waits(&mut agenda, Verdict::Away(Some(asked)), 1, SECOND), [asked]);
+    agenda.home_is_back(SECOND * 2);
+    assert_eq!(agenda.wake(), Some(SECOND + asked));
+    // Whoever waits for longer than that need not any more.
+    agenda.delete(&Key::new("demo", "app"));
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    waits(&mut agenda, Verdict::Away(Some(SECOND)), 12, SECOND);
+    let now = agenda.wake().unwrap().saturating_sub(HOME_LONGEST / 2);
+    agenda.home_is_back(now);
+    assert_eq!(agenda.wake(), Some(now));
+}
+
+#[test]
+fn registry_and_home_do_not_answer_for_each_other() {
+    let mut agenda = Agenda::new(RULES);
+    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    waits(&mut agenda, Verdict::Away(None), 12, SECOND);
+    let now = agenda.wake().unwrap();
+    let first = waits(&mut agenda, Verdict::Later(None), 1, now)[0];
+    assert!(first <= RETRY_FIRST * 11 / 10, "{first:?}");
+    let next = agenda.wake();
+    agenda.home_is_back(now);
+    assert_eq!(agenda.wake(), next);
+}
+
+#[test]
+fn what_is_on_schedule_comes_as_slowly_as_ever_when_the_home_is_back() {
+    let mut agenda = Agenda::new(Rules { interval: INTERVAL, scheduled_per_minute: 60 });
+    let names: Vec<_> = (0..100).map(|number| format!("app-{number}")).collect();
+    for name in &names {
+        agenda.apply(&stream(name, 1, Some(1), None, true), Duration::ZERO, u64::MAX);
+    }
+    let mut now = INTERVAL;
+    for _ in &names {
+        now = agenda.wake().unwrap().max(now);
+        let due = agenda.next(now).unwrap();
+        agenda.finish(&due.key, &[("1".to_owned(), Verdict::Away(Some(HOME_LONGEST)))], now, 0);
+    }
+    now += HOME_LONGEST;
+    agenda.home_is_back(now);
+    let taken = std::iter::from_fn(|| agenda.next(now)).count();
+    assert!((1..=20).contains(&taken), "{taken}");
+}
+
 #[test]
 fn what_is_refused_for_good_waits_for_a_change() {
     let mut agenda = Agenda::new(RULES);
@@ -176,7 +278,7 @@ proptest! {
     /// Whatever happens in whatever order, a stream is never given twice at a time, and what is left over is
     /// consistent.
     #[test]
-    fn no_stream_runs_twice_at_a_time(steps in prop::collection::vec((0_u8..5, 0_u8..4, 0_i64..4, any::<u64>()), 0..200)) {
+    fn no_stream_runs_twice_at_a_time(steps in prop::collection::vec((0_u8..6, 0_u8..6, 0_i64..4, any::<u64>()), 0..200)) {
         let mut agenda = Agenda::new(RULES);
         let mut running: Vec<Due> = Vec::new();
         let mut now = Duration::ZERO;
@@ -194,8 +296,9 @@ proptest! {
                     prop_assert!(running.iter().all(|other| other.key != due.key));
                     running.push(due);
                 },
+                4 => agenda.home_is_back(now),
                 _ => if let Some(due) = running.pop() {
-                    let verdict = [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never][usize::from(name)];
+                    let verdict = [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never, Verdict::Away(None), Verdict::Refused][usize::from(name)];
                     let verdicts: Vec<_> = due.tags.iter().map(|tag| (tag.clone(), verdict)).collect();
                     agenda.finish(&due.key, &verdicts, now, random);
                 },

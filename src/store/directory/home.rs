@@ -190,8 +190,8 @@ impl Home for DirectoryHome {
         logins.keyring().await.map_err(|error| HomeError::Refused(error.to_string()))
     }
 
-    async fn images_in_use(&self, _namespace: &str) -> BTreeSet<String> {
-        BTreeSet::new()
+    async fn images_in_use(&self, _namespace: &str) -> Result<BTreeSet<String>, HomeError> {
+        Ok(BTreeSet::new())
     }
 
     async fn tell(&self, stream: &Stored, news: &[News]) {

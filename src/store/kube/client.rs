@@ -1,13 +1,19 @@
 //! The way to an API server: in the cluster by the Pod's ServiceAccount, elsewhere by a kubeconfig.
 
+use std::error::Error as _;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper_util::client::proxy::matcher::Matcher;
+use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tower::util::AndThenLayer;
+
+use super::patience;
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -56,11 +62,12 @@ pub async fn connect(access: &Access) -> Result<Client, ConnectError> {
         config.proxy_url = config.proxy_url.filter(|_| !is_excepted);
     }
     config.connect_timeout = Some(CONNECT_LIMIT);
-    // Whoever asks knows better when to ask again.
+    // Whoever asks knows better when to ask again; what the API server says of that is handed on.
     config.default_retry = false;
     let agent = HeaderValue::from_static(concat!("pinstream/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
-    Client::try_from(config).map_err(ConnectError::Unusable)
+    let client = ClientBuilder::try_from(config).map_err(ConnectError::Unusable)?;
+    Ok(client.with_layer(&AndThenLayer::new(patience::noted)).build())
 }
 
 /// Waits for an answer, but not for ever: a connection that has fallen silent never ends by itself.
@@ -70,6 +77,22 @@ pub async fn connect(access: &Access) -> Result<Client, ConnectError> {
 pub async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let limit = tokio::time::timeout(ANSWER_LIMIT, asked).await;
     limit.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer for {} s", ANSWER_LIMIT.as_secs()).into())))
+}
+
+/// What led to an error, each cause said once.
+#[must_use]
+pub fn causes(error: &kube::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            let _ = write!(text, "{separator}{said}");
+        }
+        source = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
 }
 
 /// The proxy that a kubeconfig without one of its own leads to.

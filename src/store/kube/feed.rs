@@ -7,7 +7,7 @@ use kube::Client;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::objects::Item;
-use super::watch::{Preference, Sink, Subject, Watched};
+use super::watch::{Preference, Sink, Subject, WatchError, Watched};
 use crate::metrics::SourceMetrics;
 use crate::store::home::Change;
 use crate::stream::Key;
@@ -21,6 +21,8 @@ pub struct Feed {
     /// Objects that cannot be read, and why.
     problems: BTreeMap<Key, String>,
     metrics: SourceMetrics,
+    /// The last try failed.
+    has_failed: bool,
     /// Something was told that was not counted as a change yet.
     has_changed: bool,
 }
@@ -36,7 +38,7 @@ impl Watched<Feed> {
     ) -> Self {
         metrics.is_sought();
         let (known, problems) = (HashSet::new(), BTreeMap::new());
-        let feed = Feed { changes, known, listed: None, problems, metrics, has_changed: false };
+        let feed = Feed { changes, known, listed: None, problems, metrics, has_failed: false, has_changed: false };
         Self::of(client, Subject::Streams(preference), feed)
     }
 }
@@ -99,9 +101,39 @@ impl Sink for Feed {
 
     fn is_current(&mut self) {
         self.metrics.is_current();
+        if std::mem::take(&mut self.has_failed) {
+            let _ = self.changes.send(Change::Back);
+        }
     }
 
     fn is_lost(&mut self, since: Instant) {
         self.metrics.is_lost(since);
+    }
+
+    fn has_failed(&mut self, _error: &WatchError) {
+        self.has_failed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::kube::watch::script::{Answer, End, bookmark, page, refusal, server};
+
+    #[tokio::test(start_paused = true)]
+    async fn importer_hears_that_the_api_server_is_back_once_it_was_away() {
+        let up = || Answer::Events(vec![bookmark("8")], End::Open);
+        let (client, requests) = server(vec![page(&[], "7", ""), up(), refusal(503), Answer::Broken, up()]);
+        let (sender, mut changes) = mpsc::unbounded_channel();
+        let metrics = Metrics::new().unwrap().source;
+        tokio::select! {
+            () = Watched::feed(client, Preference::Pinstream, sender, metrics).keep() => {}
+            () = requests.are_over() => {}
+        }
+        let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+        assert!(matches!(told[..], [Change::Listed, Change::Back]), "{told:?}");
     }
 }

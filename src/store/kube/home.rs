@@ -17,9 +17,10 @@ use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::client::answer;
+use super::client::{answer, causes};
 use super::keyrings::Keyrings;
 use super::objects::Served;
+use super::patience::patience;
 use super::watch::{Preference, discover};
 use crate::crd::IMAGES_PLURAL;
 use crate::image::Image;
@@ -155,7 +156,8 @@ impl ClusterHome {
                     return Ok(keyring);
                 }
                 Err(error) => {
-                    return Err(HomeError::Unavailable(format!("pull secrets of namespace {namespace}: {error}")));
+                    let what = format!("pull secrets of namespace {namespace}: {}", causes(&error));
+                    return Err(unavailable(what, &error));
                 }
             };
             for secret in secrets {
@@ -197,13 +199,20 @@ pub(super) fn home_error(key: &Key, what: &str, error: &kube::Error) -> HomeErro
             422 if status.details.as_ref().is_none_or(|details| details.causes.is_empty()) => {
                 HomeError::Conflict(key.clone())
             }
-            429 | 500.. => HomeError::Unavailable(format!(
-                "{what} {key}: the API server answers {}: {}",
-                status.code, status.message
-            )),
+            code @ (429 | 500..) => {
+                unavailable(format!("{what} {key}: the API server answers {code}: {}", status.message), error)
+            }
             code => HomeError::Refused(format!("{what} {key}: the API server answers {code}: {}", status.message)),
         },
-        error => HomeError::Unavailable(format!("{what} {key}: the API server cannot be reached: {error}")),
+        error => HomeError::Unavailable(format!("{what} {key}: the API server cannot be reached: {}", causes(error))),
+    }
+}
+
+/// For as long as the API server asks for, if it does.
+fn unavailable(message: String, error: &kube::Error) -> HomeError {
+    match patience(error) {
+        Some(wait) => HomeError::Busy(message, wait),
+        None => HomeError::Unavailable(message),
     }
 }
 
@@ -286,23 +295,14 @@ impl Home for ClusterHome {
     }
 
     /// Images of running containers, by what their node says.
-    async fn images_in_use(&self, namespace: &str) -> BTreeSet<String> {
-        let mut in_use = BTreeSet::new();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let mut params = ListParams::default().limit(PAGE_SIZE);
-        loop {
-            let page = match answer(pods.list(&params)).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(namespace, %error, "Pods cannot be listed, so that nobody knows which images run");
-                    return in_use;
-                }
-            };
-            in_use.extend(page.items.iter().flat_map(digests));
-            match page.metadata.continue_.filter(|rest| !rest.is_empty()) {
-                Some(rest) => params = params.continue_token(&rest),
-                None => return in_use,
+    async fn images_in_use(&self, namespace: &str) -> Result<BTreeSet<String>, HomeError> {
+        match self.running(namespace).await {
+            Ok(running) => Ok(running.into_keys().collect()),
+            Err(HomeError::Refused(error)) => {
+                tracing::warn!(namespace, error, "Pods may not be listed, so that nobody knows which images run");
+                Ok(BTreeSet::new())
             }
+            Err(error) => Err(error),
         }
     }
 

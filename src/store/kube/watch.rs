@@ -6,6 +6,7 @@
 
 mod collection;
 mod error;
+mod trouble;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub(super) use self::collection::{Collection, Subject, discover};
 pub use self::collection::{Preference, is_openshift};
 pub(super) use self::error::WatchError;
 use self::error::answer;
+use self::trouble::Trouble;
 use super::objects::{Item, Page};
 use crate::backoff::Backoff;
 use crate::stream::Key;
@@ -64,8 +66,9 @@ pub struct Watched<S> {
     version: Option<String>,
     /// Everything was listed at least once.
     is_loaded: bool,
-    /// A failure was reported, and not yet that it is over.
-    is_failing: bool,
+    /// What goes wrong, as long as it does.
+    trouble: Option<Trouble>,
+    began: tokio::time::Instant,
     /// When the API server was last heard while the watch was up.
     heard: Instant,
     tries: Tries,
@@ -94,7 +97,7 @@ impl Tries {
         }
         self.has_expired = has_expired;
         self.has_answered |= is_back;
-        self.backoff.next(RandomState::new().hash_one(()))
+        self.backoff.next_after(error.patience(), RandomState::new().hash_one(()))
     }
 
     fn have_succeeded(&mut self) {
@@ -114,7 +117,8 @@ impl<S: Sink> Watched<S> {
             collection: None,
             version: None,
             is_loaded: false,
-            is_failing: false,
+            trouble: None,
+            began: tokio::time::Instant::now(),
             heard: Instant::now(),
             tries: Tries::default(),
             silence: SILENCE_LIMIT,
@@ -151,8 +155,12 @@ impl<S: Sink> Watched<S> {
             tracing::info!(%error, "{what} will be listed");
             return;
         }
-        self.is_failing = true;
-        if self.is_loaded {
+        let now = self.began.elapsed();
+        let is_news = self.trouble.as_mut().is_none_or(|trouble| trouble.goes_on(error.clone(), now));
+        self.trouble.get_or_insert_with(|| Trouble::begins(error.clone(), now));
+        if !is_news {
+            tracing::debug!(%error, retry_seconds, "{what} cannot be read or watched yet");
+        } else if self.is_loaded {
             tracing::warn!(%error, retry_seconds, "{what} cannot be watched, the last known ones stay in force");
         } else {
             tracing::warn!(%error, retry_seconds, "{what} cannot be read, {}", self.subject.consequence());
@@ -212,8 +220,9 @@ impl<S: Sink> Watched<S> {
         self.heard = began;
         self.sink.is_current();
         self.sink.hand_on().await;
-        if std::mem::take(&mut self.is_failing) {
-            tracing::info!("{} are watched again", self.subject.noun());
+        if let Some(trouble) = self.trouble.take() {
+            let after_seconds = trouble.lasts(self.began.elapsed()).as_secs_f64();
+            tracing::info!(after_seconds, "{} are watched again", self.subject.noun());
         }
         loop {
             let batch = match tokio::time::timeout(self.silence, events.next()).await {

@@ -207,6 +207,7 @@ fn told(changes: &mut mpsc::UnboundedReceiver<Change>) -> Vec<String> {
         }
         Change::Deleted(key) => format!("{} gone", key.name),
         Change::Listed => "listed".to_owned(),
+        Change::Back => "back".to_owned(),
     };
     std::iter::from_fn(|| changes.try_recv().ok()).map(tell).collect()
 }

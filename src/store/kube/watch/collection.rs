@@ -141,7 +141,7 @@ pub async fn is_openshift(client: &Client, preference: Preference) -> bool {
         match discover(client, preference).await {
             Ok(served) => return served == Served::OpenShift,
             Err(error) => {
-                let wait = backoff.next(RandomState::new().hash_one(()));
+                let wait = backoff.next_after(error.patience(), RandomState::new().hash_one(()));
                 let retry_seconds = wait.as_secs_f64();
                 tracing::warn!(%error, retry_seconds, "it cannot be told yet whether this is OpenShift");
                 tokio::time::sleep(wait).await;

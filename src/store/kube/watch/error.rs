@@ -1,13 +1,13 @@
 //! Why something cannot be read or watched for now, what helps, and whether the watch can go on where it was.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use kube::core::Status;
 
 use super::collection::Collection;
+use crate::store::kube::client::causes;
 use crate::store::kube::objects::Served;
+use crate::store::kube::patience::patience_of;
 
 /// How long an API server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ pub(in crate::store::kube) enum WatchError {
     )]
     Unauthorized(String),
     #[error("the API server answers {code}: {message}")]
-    Refused { code: u16, message: String },
+    Refused { code: u16, message: String, patience: Option<Duration> },
     #[error("the API server cannot be reached: {0}")]
     Unreachable(String),
     #[error("the API server said nothing for {} s", .0.as_secs())]
@@ -53,7 +53,15 @@ impl WatchError {
             (404, Collection::Streams(Served::OpenShift)) => Self::NoOpenShift(collection.to_string()),
             (404, Collection::Streams(Served::Pinstream)) => Self::NoCustomResource(collection.to_string()),
             (410, _) => Self::Expired,
-            (code, _) => Self::Refused { code, message },
+            (code, _) => Self::Refused { code, message, patience: patience_of(status) },
+        }
+    }
+
+    /// For how long the API server wants to be left alone, if it said so.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { patience, .. } => *patience,
+            _ => None,
         }
     }
 
@@ -70,21 +78,6 @@ impl WatchError {
             _ => false,
         }
     }
-}
-
-/// What led to an error, each cause said once.
-fn causes(error: &kube::Error) -> String {
-    let mut text = String::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            let _ = write!(text, "{separator}{said}");
-        }
-        source = cause.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
 }
 
 /// Waits for an answer, but not for ever.

@@ -10,10 +10,14 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Bytes, Frame};
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tower::util::AndThen;
+
+use crate::store::kube::patience;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -21,6 +25,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(in crate::store::kube) enum Answer {
     /// Status and an object: a page, or a refusal.
     Object(u16, Value),
+    /// Status, a body, and for how long the API server wants to be left alone.
+    Patient(u16, String, &'static str),
     /// Events of a watch, which then ends or stays open.
     Events(Vec<String>, End),
     /// The connection breaks.
@@ -76,18 +82,22 @@ pub(in crate::store::kube) fn server(script: Vec<Answer>) -> (Client, Arc<Reques
             answer.response()
         }
     });
-    (Client::new(server, "default"), requests)
+    (Client::new(AndThen::new(server, patience::noted), "default"), requests)
 }
 
 impl Answer {
     fn response(self) -> io::Result<Response<Body>> {
-        let (status, lines, end) = match self {
-            Self::Object(status, object) => (status, vec![object.to_string()], End::Closed),
-            Self::Events(events, end) => (200, events, end),
+        let (status, lines, end, patience) = match self {
+            Self::Object(status, object) => (status, vec![object.to_string()], End::Closed, None),
+            Self::Patient(status, body, seconds) => (status, vec![body], End::Closed, Some(seconds)),
+            Self::Events(events, end) => (200, events, end, None),
             Self::Broken => return Err(io::ErrorKind::ConnectionReset.into()),
         };
         let mut response = Response::new(UnsyncBoxBody::new(StreamBody::new(frames(lines, end))));
         *response.status_mut() = status.try_into().unwrap();
+        if let Some(seconds) = patience {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
         Ok(response)
     }
 }

@@ -236,6 +236,20 @@ async fn what_was_forgotten_during_an_outage_is_listed_at_once(#[values(STREAMS,
 }
 
 #[rstest]
+#[tokio::test(start_paused = true)]
+async fn api_server_that_asks_for_patience_gets_it(#[values(STREAMS, PODS, LEVELS)] subject: Subject) {
+    let busy = |seconds| Answer::Patient(429, "Too many requests, please try again later.".to_owned(), seconds);
+    let script = vec![busy("7"), busy("3600"), page(&[], "7", ""), busy("9"), Answer::Broken];
+    let waits = follow(subject, script).await.waits();
+    let expected = [7, 60, 0, 9].map(Duration::from_secs);
+    for (wait, least) in waits.iter().zip(expected) {
+        assert!(*wait >= least && *wait <= least * 11 / 10 + Duration::from_millis(1), "{waits:?}");
+    }
+    // It is for once.
+    assert!(waits[4] < Duration::from_secs(5), "{waits:?}");
+}
+
+#[rstest]
 #[case(401, false, "check the Pod's ServiceAccount token")]
 #[case(403, false, "allow get, list and watch on imagestreams.pinstream.dev")]
 #[case(404, false, "pinstream crd | kubectl apply")]
