@@ -174,7 +174,7 @@ impl Spool {
         self.progress.send_modify(|progress| progress.end = Some(Err(why.into())));
     }
 
-    /// Ends the download, of which no more can be written down. Readers get an error, and the [`Beginning`] of it, if they
+    /// Ends the download, of which no more can be written down. Readers get an error, and the beginning of it, if they
     /// can have the rest from elsewhere.
     pub fn stop(self, why: &str) {
         self.progress.send_modify(|progress| {
