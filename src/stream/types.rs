@@ -8,7 +8,7 @@
 
 mod forms;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -337,6 +337,12 @@ pub struct TagCondition {
 }
 
 impl Spec {
+    /// The tags by name, for whoever looks for many of them that need not be there.
+    #[must_use]
+    pub fn by_name(&self) -> HashMap<&str, &SpecTag> {
+        self.tags.iter().map(|tag| (tag.name.as_str(), tag)).collect()
+    }
+
     /// The tag of that name.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&SpecTag> {

@@ -32,6 +32,14 @@ pub(super) trait Reader<'a>: Sized {
     fn other(self) -> Self::Value;
 }
 
+/// A field is there; it may be so once.
+pub(super) fn once<E: Error>(was_there: &mut bool, field: &str) -> Result<(), E> {
+    if std::mem::replace(was_there, true) {
+        return Err(E::custom(format_args!("duplicate field `{field}`")));
+    }
+    Ok(())
+}
+
 /// Passes over what is left of a list.
 pub(super) fn skip_seq<'a, A: SeqAccess<'a>>(mut seq: A) -> Result<(), A::Error> {
     while seq.next_element::<IgnoredAny>()?.is_some() {}
@@ -131,8 +139,14 @@ tolerant! { ['de] Flag:
     }
 }
 
-/// A list, if it is one.
-pub(super) struct Entries<T>(pub(super) Vec<T>);
+/// What stands in a list.
+pub(super) trait Entry {
+    /// It has what is looked for.
+    fn counts(&self) -> bool;
+}
+
+/// Of a list, if it is one, the entries that count, each with its place.
+pub(super) struct Entries<T>(pub(super) Vec<(usize, T)>);
 
 impl<T> Default for Entries<T> {
     fn default() -> Self {
@@ -140,11 +154,15 @@ impl<T> Default for Entries<T> {
     }
 }
 
-tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T>:
+tolerant! { ['de, T: Deserialize<'de> + Default + Entry] Entries<T>:
     fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries<T>, A::Error> {
         let mut entries = Vec::new();
-        while let Some(Object(entry)) = seq.next_element()? {
-            entries.push(entry);
+        let mut index = 0;
+        while let Some(Object::<T>(entry)) = seq.next_element()? {
+            if entry.counts() {
+                entries.push((index, entry));
+            }
+            index += 1;
         }
         Ok(Entries(entries))
     }
