@@ -43,6 +43,9 @@ pub struct Namespace {
     admin: User,
 }
 
+/// For how long a ServiceAccount's token is good if nothing else is said.
+const TOKEN: Duration = Duration::from_hours(1);
+
 /// Gives ServiceAccounts tokens.
 pub struct Tokens {
     admin: User,
@@ -52,11 +55,22 @@ pub struct Tokens {
 impl Tokens {
     /// A ServiceAccount that is there, as a user whose files are named `file`, with a token of its own.
     pub fn service_account(&self, namespace: &str, name: &str, file: &str) -> User {
+        let token = self.token(namespace, name, TOKEN).unwrap();
+        User::new(&self.access, file, &Credentials::Token(&token), namespace)
+    }
+
+    /// The same with a token in a file, which is another's to write and to renew.
+    pub fn service_account_of_file(&self, namespace: &str, file: &str, token: &Path) -> User {
+        User::new(&self.access, file, &Credentials::TokenFile(token), namespace)
+    }
+
+    /// A token of a ServiceAccount that is good for so long. Nothing while there is no API server.
+    pub fn token(&self, namespace: &str, name: &str, good_for: Duration) -> Option<String> {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        let token = self.admin.post(&path, &request).ok();
-        let token = Credentials::Token(token["status"]["token"].as_str().unwrap());
-        User::new(&self.access, file, &token, namespace)
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": good_for.as_secs()}});
+        let answer = self.admin.ask(&Method::POST, &path, Some(&request)).ok()?;
+        Some(answer.body["status"]["token"].as_str()?.to_owned())
     }
 }
 

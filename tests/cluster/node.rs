@@ -2,7 +2,7 @@
 //! ServiceAccount of each Pod, and tells the API server how it goes, as a kubelet would.
 //!
 //! Three things differ, because all run on one machine without containers: ports are free ones, paths of mounts are
-//! folders of the test, and the ServiceAccount's token comes by a kubeconfig. Webhook and registry have a Service each, as
+//! folders of the test, and the file with the ServiceAccount's token, which is renewed, is named by a kubeconfig. Webhook and registry have a Service each, as
 //! the chart has it.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,10 @@ use crate::user::{Answer, User};
 const LOOK: Duration = Duration::from_millis(50);
 /// How often it says that it is alive.
 const RENEW: Duration = Duration::from_secs(5);
+
+/// For how long tokens of ServiceAccounts are good, which is the least that there is, and when they are renewed.
+const TOKEN: Duration = Duration::from_mins(10);
+const TOKEN_RENEWED: Duration = Duration::from_mins(2);
 
 /// Runs the Pods of a namespace that a selector names. Dropping it kills them.
 pub struct Node {
@@ -138,6 +142,10 @@ struct Running {
     command: String,
     port: u16,
     admin_port: u16,
+    /// The ServiceAccount that it is, the file with its token, and when that was written.
+    account: String,
+    token: PathBuf,
+    token_since: Instant,
     /// As the API server was told last.
     is_ready: bool,
     is_told_to_end: bool,
@@ -149,6 +157,7 @@ impl Kubelet {
         while !end.load(Ordering::Relaxed) {
             if renewed.is_none_or(|since: Instant| since.elapsed() > RENEW) {
                 self.renew();
+                self.renew_tokens();
                 renewed = Some(Instant::now());
             }
             let path = format!("{}?labelSelector={}", self.pods(), self.selector);
@@ -248,7 +257,9 @@ impl Kubelet {
         let container = &pod["spec"]["containers"][0];
         let mounts = self.mount(pod, container, &folder)?;
         let account = pod["spec"]["serviceAccountName"].as_str().unwrap();
-        let kubeconfig = self.tokens.service_account(&self.namespace, account, name).kubeconfig().to_owned();
+        let token = folder.join("token");
+        self.write_token(account, &token)?;
+        let kubeconfig = self.tokens.service_account_of_file(&self.namespace, name, &token).kubeconfig().to_owned();
         let log = folder.join("log");
         self.seen.logs.lock().unwrap().push(log.clone());
         let [port, admin_port] = free_ports();
@@ -270,7 +281,37 @@ impl Kubelet {
             .collect();
         let program = Path::new(env!("CARGO_BIN_EXE_pinstream"));
         let process = Process::start(program, &arguments, &environment, &folder, &log);
-        Some(Running { process, command, port, admin_port, is_ready: false, is_told_to_end: false })
+        Some(Running {
+            process,
+            command,
+            port,
+            admin_port,
+            account: account.to_owned(),
+            token,
+            token_since: Instant::now(),
+            is_ready: false,
+            is_told_to_end: false,
+        })
+    }
+
+    /// Replaces a token as a whole, as a kubelet does.
+    fn write_token(&self, account: &str, path: &Path) -> Option<()> {
+        let token = self.tokens.token(&self.namespace, account, TOKEN)?;
+        let new = path.with_extension("new");
+        fs::write(&new, token).unwrap();
+        fs::rename(&new, path).unwrap();
+        Some(())
+    }
+
+    /// Gives processes other tokens long before those that they have expire.
+    fn renew_tokens(&mut self) {
+        let mut running = std::mem::take(&mut self.running);
+        for running in running.values_mut().filter(|running| running.token_since.elapsed() > TOKEN_RENEWED) {
+            if self.write_token(&running.account, &running.token).is_some() {
+                running.token_since = Instant::now();
+            }
+        }
+        self.running = running;
     }
 
     /// Has what a container mounts in folders; gives back which folder stands for which path.

@@ -18,6 +18,8 @@ use crate::tools::Tools;
 pub enum Credentials<'a> {
     Certificate(&'a Pair),
     Token(&'a str),
+    /// A token in a file, which others renew.
+    TokenFile(&'a Path),
 }
 
 /// Where a cluster is, and what its users work with.
@@ -91,6 +93,7 @@ impl User {
                 let identity = Identity::from_pem(&[key, certificate].concat()).unwrap();
                 (user, builder.identity(identity), None)
             }
+            Credentials::TokenFile(path) => (json!({"tokenFile": path}), builder, None),
             Credentials::Token(token) => (json!({"token": token}), builder, Some((*token).to_owned())),
         };
         let ca = STANDARD.encode(read(&access.ca));

@@ -112,7 +112,9 @@ fn tests() -> BTreeSet<String> {
             if let Some(name) = function.and_then(|rest| rest.split('(').next()).filter(|_| is_test) {
                 tests.insert(name.to_owned());
             }
-            is_test = line.starts_with("#[") && (is_test || line.contains("test"));
+            // Attributes may have several lines.
+            let goes_on = is_test && function.is_none() && !line.is_empty();
+            is_test = goes_on || line.starts_with("#[") && line.contains("test");
         }
         let lists = text.split("tests![").skip(1).filter_map(|rest| rest.split(']').next());
         let names = lists.flat_map(|list| list.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_'));
