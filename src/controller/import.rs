@@ -237,7 +237,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
         verdicts: &mut Vec<(String, Verdict)>,
     ) -> Result<(), HomeError> {
         let desk = self.desks.of(key);
-        let keyring = self.home.keyring(&key.namespace).await?;
+        let keyring = self.home.keyring(&key.namespace).await?.of_tenant(&key.namespace);
         if tags.iter().any(|tag| tag == WHOLE_STREAM) {
             verdicts.push((WHOLE_STREAM.to_owned(), self.whole(key, &desk, &keyring).await?));
         }

@@ -60,6 +60,29 @@ async fn streams_with_tags_of_slow_registries_hold_up_none_that_answers() {
     assert_eq!(result(&home.get("app"), "1"), None, "a tag does not wait for another one's registry");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_that_come_slowly_hold_up_no_other_namespace() {
+    const LARGE: usize = 256 << 10;
+    let (home, image) = (MemoryHome::new(), TinyImage::new(&"large".repeat(LARGE / 5)));
+    let good = Scripted::plain(move |asked| image.reply(asked)).await;
+    let mut slow = Vec::new();
+    for number in 0..12 {
+        slow.push(Scripted::plain(|_| Reply::Slowing(LARGE)).await);
+        home.put(filled(&format!("evil/app-{number}"), &[format!("{}/a/b:1", slow[number].host)]));
+    }
+    let mut running = JoinSet::new();
+    running.spawn(importer(&home, &Arc::new(client(patient))));
+    soon("large answers are under way", async {
+        while slow.iter().any(|registry| registry.sent() < LARGE as u64) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+
+    home.put(filled("app", &[format!("{}/a/b:1", good.host)]));
+    soon("another namespace imports", home.until(|home| is_imported(home, "app", "0"))).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn namespace_with_hundreds_of_slow_registries_holds_up_no_other() {
     let home = MemoryHome::new();
