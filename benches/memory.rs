@@ -1,7 +1,8 @@
 //! What a server takes that has nothing to do: memory and processor, over the examples, and over 10,000 streams × 10 tags
 //! × 5 images.
 //!
-//! `cargo bench --bench memory`. Prints the resident size from `/proc` once everything is loaded, and then how long it ran.
+//! `cargo bench --bench memory`, with and without importing. Prints the resident size from `/proc` once everything is loaded
+//! and has come to rest, and then how long it ran.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -58,10 +59,17 @@ fn stream(number: usize) -> Value {
 }
 
 fn report(what: &str, streams: &Path) -> Result<(), Error> {
+    serve(what, streams, &[])?;
+    serve("  the same with --no-import", streams, &["--no-import"])
+}
+
+fn serve(what: &str, streams: &Path, flags: &[&str]) -> Result<(), Error> {
     let certs = tempfile::tempdir()?;
     let started = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_pinstream"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--certs-dir"])
+        .arg("serve")
+        .args(flags)
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--certs-dir"])
         .arg(certs.path())
         .arg("--streams")
         .arg(streams)
@@ -75,12 +83,12 @@ fn report(what: &str, streams: &Path) -> Result<(), Error> {
         }
     }
     let elapsed = started.elapsed();
+    thread::sleep(REST);
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
     let size = |field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<u32>().map_or(f64::NAN, |kib| f64::from(kib) / 1024.0)
     };
-    thread::sleep(REST);
     let before = ran(child.id())?;
     thread::sleep(WATCHED);
     let idle = ran(child.id())?.saturating_sub(before).as_secs_f64() / WATCHED.as_secs_f64();

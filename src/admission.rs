@@ -2,6 +2,7 @@
 //!
 //! From snapshot to answer there is no await, no lock and no I/O.
 
+mod before;
 pub mod decide;
 pub mod handler;
 pub mod judge;

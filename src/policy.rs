@@ -2,7 +2,7 @@
 //!
 //! Which part of an object a write concerns is admission's to know, and where levels are written the store's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::glob::glob;
@@ -94,21 +94,31 @@ pub enum Exception {
     Annotation,
 }
 
+/// What the annotations of an object except, looked up as fast however long they are.
+#[derive(Debug)]
+pub struct Excepted<'v>(HashSet<&'v str>);
+
+impl<'v> Excepted<'v> {
+    /// By the values of the annotation on the object and on its pod template.
+    #[must_use]
+    pub fn by(annotations: impl IntoIterator<Item = &'v str>) -> Self {
+        let names = annotations.into_iter().flat_map(|value| value.split(',')).map(str::trim);
+        Self(names.filter(|name| !name.is_empty()).collect())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        !name.is_empty() && (self.0.contains(name) || self.0.contains("*"))
+    }
+}
+
 impl Exceptions {
-    /// Why an image of a container or volume need not be pinned; `None` if it has to be. `annotations` are the values of
-    /// the annotation on the object and on its pod template.
-    pub fn find<'v>(
-        &self,
-        image: &str,
-        name: &str,
-        annotations: impl IntoIterator<Item = &'v str>,
-    ) -> Option<Exception> {
+    /// Why an image of a container or volume need not be pinned; `None` if it has to be.
+    #[must_use]
+    pub fn find(&self, image: &str, name: &str, excepted: &Excepted<'_>) -> Option<Exception> {
         if self.images.iter().any(|pattern| glob(pattern, image)) {
             return Some(Exception::Pattern);
         }
-        let names = |value: &str| value.split(',').map(str::trim).any(|entry| entry == "*" || entry == name);
-        let is_annotated = !self.without_annotations && !name.is_empty() && annotations.into_iter().any(names);
-        is_annotated.then_some(Exception::Annotation)
+        (!self.without_annotations && excepted.has(name)).then_some(Exception::Annotation)
     }
 }
 
@@ -164,12 +174,10 @@ mod tests {
         #[case] expected: Option<Exception>,
     ) {
         let exceptions = Exceptions { images: vec!["registry.k8s.io/pause*".to_owned()], without_annotations: false };
-        assert_eq!(exceptions.find(image, name, annotations.iter().copied()), expected);
+        let annotations = Excepted::by(annotations.iter().copied());
+        assert_eq!(exceptions.find(image, name, &annotations), expected);
         let strict = Exceptions { without_annotations: true, ..exceptions };
-        assert_eq!(
-            strict.find(image, name, annotations.iter().copied()),
-            expected.filter(|why| *why == Exception::Pattern)
-        );
+        assert_eq!(strict.find(image, name, &annotations), expected.filter(|why| *why == Exception::Pattern));
     }
 
     #[test]

@@ -23,7 +23,35 @@ pub struct Images {
 }
 
 /// Variables in each container of the large object, which make it 200 KiB.
-const VARIABLES: usize = 1240;
+const VARIABLES: usize = 560;
+/// Fields that an API server writes before others, in its order; the others follow by name.
+const FIELDS: [&str; 25] = [
+    "uid",
+    "group",
+    "version",
+    "kind",
+    "apiVersion",
+    "resource",
+    "requestKind",
+    "requestResource",
+    "name",
+    "namespace",
+    "operation",
+    "userInfo",
+    "request",
+    "metadata",
+    "spec",
+    "object",
+    "oldObject",
+    "dryRun",
+    "options",
+    "image",
+    "args",
+    "ports",
+    "env",
+    "resources",
+    "volumeMounts",
+];
 
 impl Payload {
     /// All of them.
@@ -52,7 +80,9 @@ impl Payload {
 
     /// As it is sent.
     pub fn body(&self) -> String {
-        self.review.to_string()
+        let mut text = String::new();
+        write(&self.review, &mut text);
+        text
     }
 
     /// Applies the patch of an answer, and compares the images that the object has then.
@@ -73,7 +103,9 @@ impl Payload {
         }
         let mut object = self.review["request"]["object"].clone();
         if let Some(patch) = response["patch"].as_str() {
-            json_patch::patch(&mut object, &serde_json::from_slice::<json_patch::Patch>(&STANDARD.decode(patch)?)?)?;
+            // Some say `null` where nothing is to be changed.
+            let patch: Option<json_patch::Patch> = serde_json::from_slice(&STANDARD.decode(patch)?)?;
+            json_patch::patch(&mut object, &patch.unwrap_or_default())?;
         }
         Ok(Self::images(&object))
     }
@@ -89,6 +121,7 @@ impl Payload {
 fn review(kind: &str, operation: &str, object: &Value, old: &Value) -> Value {
     let (group, resource) = if kind == "Pod" { ("", "pods") } else { ("apps", "deployments") };
     let kind = json!({"group": group, "version": "v1", "kind": kind});
+    let options = if operation == "CREATE" { "CreateOptions" } else { "UpdateOptions" };
     let resource = json!({"group": group, "version": "v1", "resource": resource});
     json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
         "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "kind": kind, "resource": resource,
@@ -96,17 +129,21 @@ fn review(kind: &str, operation: &str, object: &Value, old: &Value) -> Value {
         "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller",
             "uid": "5d0b6a5e-35a5-4d2e-a3bb-2f9ee7ad0d55",
             "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"]},
-        "object": object, "oldObject": old, "dryRun": false,
-        "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}}})
+        "object": object, "oldObject": old, "dryRun": false, "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"}}})
 }
 
 fn object(kind: &str, spec: &Value) -> Value {
+    let version = if kind == "Pod" { "v1" } else { "apps/v1" };
+    // What `kubectl apply` leaves, which is as large as what it was given.
+    let applied = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "shop"}, "spec": spec}).to_string();
+    let annotations =
+        if kind == "Pod" { json!({}) } else { json!({"kubectl.kubernetes.io/last-applied-configuration": applied}) };
     let fields = json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}, "f:pod-template-hash": {}}},
         "f:spec": {"f:containers": {"k:{\"name\":\"c0\"}": {".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {},
             "f:resources": {}, "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {}}}, "f:dnsPolicy": {},
             "f:enableServiceLinks": {}, "f:restartPolicy": {}, "f:schedulerName": {}, "f:securityContext": {}}});
-    json!({"kind": kind, "apiVersion": if kind == "Pod" { "v1" } else { "apps/v1" },
-        "metadata": {"name": "shop", "namespace": "demo", "uid": "9aa4b1d0-9d38-4a0c-9d07-6c8d0f0c2b11",
+    json!({"kind": kind, "apiVersion": version, "metadata": {"annotations": annotations,
+        "name": "shop", "namespace": "demo", "uid": "9aa4b1d0-9d38-4a0c-9d07-6c8d0f0c2b11",
             "creationTimestamp": "2026-11-25T12:00:00Z", "labels": {"app": "shop", "pod-template-hash": "5d4f8c7b9d"},
             "managedFields": [{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
                 "time": "2026-11-25T12:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields}]},
@@ -134,6 +171,32 @@ fn pod(init: &[&String], containers: &[&String], variables: usize) -> Value {
         "serviceAccountName": "default", "securityContext": {}, "schedulerName": "default-scheduler",
         "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
             "tolerationSeconds": 300}], "enableServiceLinks": true, "preemptionPolicy": "PreemptLowerPriority"})
+}
+
+/// Writes JSON with fields in the order of [`FIELDS`].
+fn write(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            let is_empty = fields.is_empty();
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| FIELDS.iter().position(|field| field == name).unwrap_or(FIELDS.len()));
+            for (number, (name, value)) in fields.into_iter().enumerate() {
+                text.push(if number == 0 { '{' } else { ',' });
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
+                write(value, text);
+            }
+            text.push_str(if is_empty { "{}" } else { "}" });
+        }
+        Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                text.push(if number == 0 { '[' } else { ',' });
+                write(item, text);
+            }
+            text.push_str(if items.is_empty() { "[]" } else { "]" });
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
 }
 
 fn deployment(init: &[&String], containers: &[&String], variables: usize) -> Value {

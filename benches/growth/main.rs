@@ -30,6 +30,8 @@ const TAGS: usize = 10;
 /// As many namespaces as there are streams, up to this.
 const NAMESPACES: usize = 100;
 const FILE: usize = 100;
+/// How many Pods are decided by turns.
+const PODS: usize = 4_096;
 /// How often something short is done before its time is looked at, and how many such times there are.
 const BATCH: u32 = 10_000;
 const BATCHES: usize = 15;
@@ -44,20 +46,31 @@ const PANELS: [Panel; 6] = [
     Panel { title: "ready after", unit: "s", scale: 1.0, accent: 2 },
     Panel { title: "resident memory", unit: "MiB", scale: 1.0 / 1024.0 / 1024.0, accent: 2 },
 ];
+/// What is only printed: publishing a change if all streams are in one namespace, and what a tag takes of the memory beyond
+/// that of one stream.
+const PRINTED: [Panel; 2] = [
+    Panel { title: "the same, one namespace", unit: "µs", scale: 1e6, accent: 0 },
+    Panel { title: "memory of a tag", unit: "B", scale: 1.0, accent: 0 },
+];
 
 fn main() -> Result<(), Error> {
     if let Ok(size) = std::env::var(SIZE) {
         return measure(size.parse()?);
     }
-    println!("{:>8}{}", "streams", PANELS.map(|panel| format!("  {:>24}", panel.title)).concat());
-    let mut rows = Vec::new();
+    let columns = PANELS.iter().chain(&PRINTED);
+    let titles: Vec<String> = columns.clone().map(|panel| format!("  {:>24}", panel.title)).collect();
+    println!("{:>8}{}", "streams", titles.concat());
+    let mut rows: Vec<Vec<f64>> = Vec::new();
     for size in SIZES {
         let measured = Command::new(std::env::current_exe()?).env(SIZE, size.to_string()).output()?;
         let measured = String::from_utf8(measured.stdout)?;
         let mut row: Vec<f64> = measured.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let (ready, resident) = serve(size)?;
-        row.extend([ready.as_secs_f64(), resident]);
-        let shown = PANELS.iter().zip(&row).map(|(panel, value)| format!("  {:>24}", panel.show(*value)));
+        let one_namespace = row.pop().ok_or("nothing was measured")?;
+        let least = rows.first().map_or(resident, |row| row[PANELS.len() - 1]);
+        let tags = f64::from(u32::try_from(size * TAGS)?);
+        row.extend([ready.as_secs_f64(), resident, one_namespace, (resident - least) / tags]);
+        let shown = columns.clone().zip(&row).map(|(panel, value)| format!("  {:>24}", panel.show(*value)));
         println!("{size:8}{}", shown.collect::<String>());
         rows.push(row);
     }
@@ -72,14 +85,18 @@ fn namespace(number: usize) -> String {
 }
 
 fn stream(number: usize) -> Value {
+    stream_in(&namespace(number), number)
+}
+
+fn stream_in(namespace: &str, number: usize) -> Value {
     let tag = |tag: usize| {
         let digest = format!("sha256:{:064x}", number * TAGS + tag);
-        let image = format!("registry.example.com/{}/application-{number}@{digest}", namespace(number));
+        let image = format!("registry.example.com/{namespace}/application-{number}@{digest}");
         json!({"tag": format!("{tag}.0"), "items": [{"created": "2026-01-01T00:00:00Z", "dockerImageReference": image,
             "image": digest, "generation": 1}]})
     };
     json!({"apiVersion": "pinstream.dev/v1", "kind": "ImageStream",
-        "metadata": {"name": format!("application-{number}"), "namespace": namespace(number)},
+        "metadata": {"name": format!("application-{number}"), "namespace": namespace},
         "spec": {"lookupPolicy": {"local": true}}, "status": {"tags": (0..TAGS).map(tag).collect::<Vec<_>>()}})
 }
 
@@ -94,34 +111,65 @@ fn measure(size: usize) -> Result<(), Error> {
         snapshot.insert(indexed(stream(number))?);
     }
     let decided = decision(size, &snapshot)?;
-
-    let changed = indexed(stream(size / 2))?;
-    let mut published = snapshot.clone();
-    let change = typical(BATCH, || {
-        snapshot.insert(Arc::clone(&changed));
-        published = black_box(snapshot.clone());
-    });
-    assert_eq!(published.stream_count(), size);
-    drop((snapshot, published));
+    let change = change(snapshot, &indexed(stream(size / 2))?, BATCH);
     let [unchanged, one_file] = looks(size)?;
-    for time in [decided, change, unchanged, one_file] {
+    let mut snapshot = Snapshot::default();
+    for number in 0..size {
+        snapshot.insert(indexed(stream_in("team", number))?);
+    }
+    let one_namespace = self::change(snapshot, &indexed(stream_in("team", size / 2))?, BATCH / 100);
+    for time in [decided, change, unchanged, one_file, one_namespace] {
         print!("{} ", time.as_secs_f64());
     }
     Ok(())
 }
 
-/// The decision of a Pod with three short names.
+/// Publishing a snapshot in which a stream has changed.
+fn change(mut snapshot: Snapshot, changed: &Arc<IndexedStream>, batch: u32) -> Duration {
+    let (mut published, size) = (snapshot.clone(), snapshot.stream_count());
+    let took = typical(batch, || {
+        snapshot.insert(Arc::clone(changed));
+        published = black_box(snapshot.clone());
+    });
+    assert_eq!(published.stream_count(), size);
+    took
+}
+
+/// The decision of a Pod with three short names, of Pods whose streams are all over the namespaces, so that what is looked
+/// up is in no cache because it was just there.
 fn decision(size: usize, snapshot: &Snapshot) -> Result<Duration, Error> {
-    let chosen = [0, size / 2, size - 1].map(|number| number - number % NAMESPACES.min(size));
-    let containers = chosen.map(|number| json!({"name": "c", "image": format!("application-{number}:3.0")}));
-    let pod = json!({"metadata": {"namespace": namespace(0)}, "spec": {"containers": containers}});
     let kinds = Kinds::default();
     let kind = kinds.find("", "Pod").ok_or("a Pod is a kind")?;
-    let object = Workload::read(kind, &pod).map_err(|_| "the Pod cannot be read")?;
-    let namespace = namespace(0);
-    let question = Question { write: Write::Create, part: Part::Whole, namespace: &namespace, kind, object: &object };
-    assert_eq!(decide(&question, snapshot).rewrites().count(), 3);
-    Ok(typical(BATCH, || drop(black_box(decide(black_box(&question), black_box(snapshot))))))
+    let spread = NAMESPACES.min(size);
+    // Streams of one namespace are so far apart. The steps of a Weyl sequence meet all of them in no order.
+    let pods: Vec<(String, Value)> = (0..PODS)
+        .map(|pod| {
+            let first = pod * 7_919 % spread;
+            let among = size.div_ceil(spread);
+            let chosen = [0, 1, 2].map(|nth| {
+                let number = first + (pod * 3 + nth) * 104_729 % among * spread;
+                if number < size { number } else { first }
+            });
+            let containers = chosen.map(|number| json!({"name": "c", "image": format!("application-{number}:3.0")}));
+            (namespace(first), json!({"metadata": {"namespace": namespace(first)}, "spec": {"containers": containers}}))
+        })
+        .collect();
+    let objects: Result<Vec<Workload>, _> = pods.iter().map(|(_, pod)| Workload::read(kind, pod)).collect();
+    let objects = objects.map_err(|_| "a Pod cannot be read")?;
+    let questions = pods.iter().zip(&objects).map(|((namespace, _), object)| Question {
+        write: Write::Create,
+        part: Part::Whole,
+        namespace,
+        kind,
+        object,
+    });
+    let questions: Vec<Question> = questions.collect();
+    assert!(questions.iter().all(|question| decide(question, snapshot).rewrites().count() == 3));
+    let mut next = questions.iter().cycle();
+    Ok(typical(BATCH, || {
+        let question = next.next().unwrap_or(&questions[0]);
+        drop(black_box(decide(black_box(question), black_box(snapshot))));
+    }))
 }
 
 /// Looks at a directory in which nothing changed, and in which one of its files did.

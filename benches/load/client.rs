@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -14,15 +15,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsConnector;
 
 use crate::Error;
 
 /// How many of them there are.
 pub const CONNECTIONS: usize = 8;
-/// Requests that are sent at a rate go out together this often.
-const TICK: Duration = Duration::from_millis(1);
 
 /// How servers are spoken to.
 #[derive(Clone, Copy, PartialEq)]
@@ -51,12 +49,18 @@ impl Via {
     }
 }
 
-/// Answers a second, what each cost the server, and the latencies of one round.
+/// What one round came to.
+#[derive(Clone, Copy, Default)]
 pub struct Round {
+    /// Answers a second.
     pub rate: f64,
+    /// What each cost the server, where that is known.
     pub cpu: Duration,
+    /// Latencies.
     pub p50: Duration,
     pub p99: Duration,
+    /// How long after they were due requests went out, at most but for one in a hundred.
+    pub late: Duration,
 }
 
 /// Asks servers.
@@ -146,62 +150,79 @@ impl Client {
         self.connect(&url).await?.ask(&url, body).await
     }
 
-    /// Asks on each connection again as soon as there is an answer.
+    /// Asks on each connection again as soon as there is an answer. All answers have to be as long as the first.
     pub async fn closed(&self, url: &str, body: &Bytes, length: Duration) -> Result<Round, Error> {
         if self.via == Via::Wrk {
             return self.wrk(url, body, length);
         }
         let url: Uri = url.parse()?;
-        let started = Instant::now();
-        let ask = |client: Self, url: Uri, body: Bytes| async move {
-            let (mut sender, mut latencies) = (client.connect(&url).await?, Vec::new());
+        let mut senders = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut sender = self.connect(&url).await?;
+            let first = sender.ask(&url, body.clone()).await?;
+            senders.push((sender, first.len()));
+        }
+        let (started, handle) = (Instant::now(), Handle::current());
+        let ask = |(mut sender, expected): (Sender, usize), url: Uri, body: Bytes| async move {
+            let mut latencies = Vec::new();
             while started.elapsed() < length {
                 let asked = Instant::now();
-                sender.ask(&url, body.clone()).await?;
+                let answer = sender.ask(&url, body.clone()).await?;
                 latencies.push(asked.elapsed());
+                if answer.len() != expected {
+                    return Err(format!("{url} answered {}", String::from_utf8_lossy(&answer)).into());
+                }
             }
             Ok::<_, Error>(latencies)
         };
-        let handle = Handle::current();
-        let connections: Vec<_> =
-            (0..CONNECTIONS).map(|_| handle.spawn(ask(self.clone(), url.clone(), body.clone()))).collect();
+        let asking = senders.into_iter().map(|sender| handle.spawn(ask(sender, url.clone(), body.clone())));
         let mut latencies = Vec::new();
-        for connection in connections {
+        for connection in asking.collect::<Vec<_>>() {
             latencies.extend(connection.await??);
         }
         Ok(round(latencies, started.elapsed()))
     }
 
-    /// Asks so often a second over HTTP/2, whether there are answers or not. Latencies count from when a request was due.
+    /// Asks so often a second over HTTP/2, evenly, whether there are answers or not. Latencies count from when a request
+    /// was due.
     pub async fn open(&self, url: &str, body: &Bytes, rate: u32, length: Duration) -> Result<Round, Error> {
         let url: Uri = url.parse()?;
         let mut senders = Vec::new();
         for _ in 0..CONNECTIONS {
-            let Sender::Http2(sender) = self.connect(&url).await? else { return Err("only HTTP/2 asks so".into()) };
+            let mut sender = self.connect(&url).await?;
+            sender.ask(&url, body.clone()).await?;
+            let Sender::Http2(sender) = sender else { return Err("only HTTP/2 asks so".into()) };
             senders.push(sender);
         }
-        let (mut ticks, started) = (tokio::time::interval(TICK), Instant::now());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let (mut asking, mut asked, handle) = (Vec::new(), 0_u32, Handle::current());
-        let mut senders = senders.iter().cycle();
-        while started.elapsed() < length {
-            let due = ticks.tick().await.into_std();
-            let all = f64::from(rate) * due.saturating_duration_since(started).as_secs_f64();
-            while f64::from(asked) < all {
-                let Some(sender) = senders.next().cloned() else { return Err("no connections".into()) };
-                let (url, body) = (url.clone(), body.clone());
+        let (handle, body) = (Handle::current(), body.clone());
+        // A thread of its own: timers of the runtime go by whole milliseconds.
+        let pace = move || {
+            let (started, gap) = (Instant::now(), Duration::from_secs(1) / rate);
+            let mut asking = Vec::new();
+            for (number, sender) in (0..).zip(senders.iter().cycle()) {
+                let due = started + gap * number;
+                if due >= started + length {
+                    break;
+                }
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                let (url, body, mut sender) = (url.clone(), body.clone(), Sender::Http2(sender.clone()));
                 asking.push(handle.spawn(async move {
-                    Sender::Http2(sender).ask(&url, body).await?;
-                    Ok::<_, Error>(due.elapsed())
+                    let late = due.elapsed();
+                    sender.ask(&url, body).await?;
+                    Ok::<_, Error>((due.elapsed(), late))
                 }));
-                asked += 1;
             }
-        }
-        let mut latencies = Vec::with_capacity(asking.len());
+            (asking, started)
+        };
+        let (asking, started) = tokio::task::spawn_blocking(pace).await?;
+        let (mut latencies, mut late) = (Vec::new(), Vec::new());
         for answer in asking {
-            latencies.push(answer.await??);
+            let answer = answer.await??;
+            latencies.push(answer.0);
+            late.push(answer.1);
         }
-        Ok(round(latencies, started.elapsed()))
+        let late = percentile(&mut late, 99);
+        Ok(Round { late, ..round(latencies, started.elapsed()) })
     }
 
     /// As [`Client::closed`], by wrk with one thread.
@@ -217,7 +238,9 @@ impl Client {
         );
         std::fs::write(&script, text)?;
         let mut wrk = Command::new("wrk");
-        wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}", length.as_secs()), "-s"]).arg(script).arg(url);
+        wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}", length.as_secs().max(1)), "-s"])
+            .arg(script)
+            .arg(url);
         let said = String::from_utf8(wrk.output()?.stdout)?;
         let numbers = said.lines().find_map(|line| line.strip_prefix('=')).ok_or("wrk printed no summary")?;
         let numbers: Result<Vec<f64>, _> = numbers.split_whitespace().map(str::parse).collect();
@@ -226,14 +249,19 @@ impl Client {
             return Err(format!("{errors} requests failed").into());
         }
         let micros = |micros: f64| Duration::from_secs_f64(micros / 1e6);
-        Ok(Round { rate, cpu: Duration::ZERO, p50: micros(p50), p99: micros(p99) })
+        Ok(Round { rate, p50: micros(p50), p99: micros(p99), ..Round::default() })
     }
 }
 
 fn round(mut latencies: Vec<Duration>, elapsed: Duration) -> Round {
-    latencies.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let rate = latencies.len() as f64 / elapsed.as_secs_f64();
-    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or_default();
-    Round { rate, cpu: Duration::ZERO, p50: at(50), p99: at(99) }
+    let (p50, p99) = (percentile(&mut latencies, 50), percentile(&mut latencies, 99));
+    Round { rate, p50, p99, ..Round::default() }
+}
+
+/// The time that so many percent are below.
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * percent / 100).copied().unwrap_or_default()
 }

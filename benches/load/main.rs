@@ -30,6 +30,8 @@ use crate::servers::{Server, constant, late};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const ROUNDS: usize = 5;
+/// How long a round takes that is not counted.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Requests a second where latencies are measured.
 const RATES: [u32; 3] = [1_000, 5_000, 10_000];
 /// How long the registry of a peer takes for an answer.
@@ -78,6 +80,11 @@ impl Site {
         Client::new(via, &self.folder.join("certs/ca.crt"), "localhost")
     }
 
+    fn ours(&self, payload: &Payload) -> Result<Target<'_>, Error> {
+        let (client, body) = (self.client(Via::Http2)?, payload.body().into());
+        Ok(Target { name: "webhook", client, url: self.webhook.url(0), body, server: Some(&self.webhook) })
+    }
+
     async fn beside_constant(&self) -> Result<(), Error> {
         let http2 = self.client(Via::Http2)?;
         let mut answers = Vec::new();
@@ -88,51 +95,24 @@ impl Site {
         }
         let constant = Server::constant(&self.folder, &answers)?;
         println!("{ROUNDS} rounds of {} s for each server, {} connections", self.length.as_secs(), client::CONNECTIONS);
-        for (index, payload) in self.payloads.iter().enumerate() {
-            self.throughput(&constant, (index, payload), Via::Http2).await?;
-        }
-        for via in [Via::Http1, Via::Wrk].into_iter().filter(|via| via.is_there()) {
-            self.throughput(&constant, (0, &self.payloads[0]), via).await?;
+        let pair = |index: usize, via: Via| {
+            let ours = Target { client: self.client(via)?, ..self.ours(&self.payloads[index])? };
+            let (url, server) = (constant.url(index), Some(&constant));
+            Ok::<_, Error>([Target { name: "constant", url, server, ..ours.clone() }, ours])
+        };
+        let by_rate = |[constant, webhook]: [&Round; 2]| webhook.rate / constant.rate;
+        let others = [Via::Http1, Via::Wrk].into_iter().filter(|via| via.is_there()).map(|via| (0, via));
+        for (index, via) in (0..self.payloads.len()).map(|index| (index, Via::Http2)).chain(others) {
+            let pair = pair(index, via)?;
+            let name = format!("{}, {} bytes, {}", self.payloads[index].name, pair[0].body.len(), via.name());
+            report(&name, &pair, &self.in_turns(&pair, None).await?, by_rate);
         }
         for rate in RATES {
-            self.latency(&constant, rate).await?;
+            let pair = pair(0, Via::Http2)?;
+            let rounds = self.in_turns(&pair, Some(rate)).await?;
+            let p99 = |[constant, webhook]: [&Round; 2]| webhook.p99.as_secs_f64() / constant.p99.as_secs_f64();
+            report(&format!("{}, {rate} a second, p99", self.payloads[0].name), &pair, &rounds, p99);
         }
-        Ok(())
-    }
-
-    /// As many reviews as it takes, one after the other on each connection.
-    async fn throughput(&self, constant: &Server, (index, payload): (usize, &Payload), via: Via) -> Result<(), Error> {
-        let (client, body) = (self.client(via)?, Bytes::from(payload.body()));
-        let mut pairs = Vec::new();
-        for _ in 0..ROUNDS {
-            let mut pair = Vec::new();
-            for server in [constant, &self.webhook] {
-                let before = server.cpu()?;
-                let mut round = client.closed(&server.url(index), &body, self.length).await?;
-                round.cpu = server.cpu()?.saturating_sub(before).div_f64(round.rate * self.length.as_secs_f64());
-                pair.push(round);
-            }
-            pairs.push(pair);
-        }
-        let name = format!("{}, {} bytes, {}", payload.name, body.len(), via.name());
-        report(&name, ["constant", "webhook"], &pairs, |[constant, webhook]| webhook.rate / constant.rate);
-        Ok(())
-    }
-
-    /// A small Pod, so often a second, whatever the answers take.
-    async fn latency(&self, constant: &Server, rate: u32) -> Result<(), Error> {
-        let (client, body) = (self.client(Via::Http2)?, Bytes::from(self.payloads[0].body()));
-        let mut pairs = Vec::new();
-        for _ in 0..ROUNDS {
-            let mut pair = Vec::new();
-            for server in [constant, &self.webhook] {
-                pair.push(client.open(&server.url(0), &body, rate, self.length).await?);
-            }
-            pairs.push(pair);
-        }
-        let p99 = |round: &Round| round.p99.as_secs_f64();
-        let name = format!("{}, {rate} a second, p99", self.payloads[0].name);
-        report(&name, ["constant", "webhook"], &pairs, |[constant, webhook]| p99(webhook) / p99(constant));
         Ok(())
     }
 
@@ -145,16 +125,17 @@ impl Site {
             let pinned = format!("{socket}/app:1@{}", self.digest);
             let payloads = Payload::all(&Images { written: format!("{socket}/app:1"), pinned: pinned.clone() });
             let client = self.client(Via::Http2)?;
-            for (payload, theirs) in self.payloads.iter().zip(&payloads) {
-                let (body, their_body) = (Bytes::from(payload.body()), Bytes::from(theirs.body()));
+            for theirs in &payloads {
                 // It pins whatever is written, unchanged or not.
                 let expected = vec![pinned.clone(); theirs.expected.len()];
-                theirs.check(&expected, &runtime.block_on(client.ask(&digester.url(0), their_body.clone()))?)?;
-                let theirs = (&client, &*digester.url(0), &their_body);
-                let ours = (&client, &*self.webhook.url(0), &body);
-                let pairs = runtime.block_on(self.in_turns(theirs, ours))?;
-                let name = format!("{}, its registry at {delay:?}", payload.name);
-                report(&name, ["digester", "webhook"], &pairs, |[theirs, ours]| ours.rate / theirs.rate);
+                theirs.check(&expected, &runtime.block_on(client.ask(&digester.url(0), theirs.body().into()))?)?;
+            }
+            for (ours, theirs) in self.payloads.iter().zip(&payloads) {
+                let (body, server) = (theirs.body().into(), Some(&digester));
+                let theirs = Target { name: "digester", client: client.clone(), url: digester.url(0), body, server };
+                let pair = [theirs, self.ours(ours)?];
+                let rounds = runtime.block_on(self.in_turns(&pair, None))?;
+                report(&format!("{}, its registry at {delay:?}", ours.name), &pair, &rounds, times_faster);
             }
         }
         Ok(())
@@ -162,49 +143,83 @@ impl Site {
 
     /// The webhook and a peer, which is given images of the registry.
     async fn beside_peer(&self, peer: &Peer) -> Result<(), Error> {
-        let (client, their_client) = (self.client(Via::Http2)?, peer.client()?);
+        let client = peer.client()?;
         let image = format!("{}/app", self.registry.socket);
         let images = Images { written: format!("{image}:1"), pinned: format!("{image}@{}", self.digest) };
         for (ours, theirs) in self.payloads.iter().zip(Payload::all(&images)) {
-            let (body, their_body) = (Bytes::from(ours.body()), Bytes::from(theirs.body()));
-            let answer = their_client.ask(&peer.url, their_body.clone()).await?;
+            let body = Bytes::from(theirs.body());
+            let answer = client.ask(&peer.url, body.clone()).await?;
             let made = peer::made_of(&theirs, &answer, &self.digest);
-            let theirs = (&their_client, &*peer.url, &their_body);
-            let pairs = self.in_turns(theirs, (&client, &self.webhook.url(0), &body)).await?;
-            let name = format!("{}, {made} by {}", ours.name, peer.name);
-            report(&name, [&peer.name, "webhook"], &pairs, |[theirs, ours]| ours.rate / theirs.rate);
+            let theirs = Target { name: &peer.name, client: client.clone(), url: peer.url.clone(), body, server: None };
+            let pair = [theirs, self.ours(ours)?];
+            let rounds = self.in_turns(&pair, None).await?;
+            report(&format!("{}, {made} by {}", ours.name, peer.name), &pair, &rounds, times_faster);
         }
         Ok(())
     }
 
-    /// Rounds of two servers, each with who asks it, where and what.
-    async fn in_turns(
-        &self,
-        theirs: (&Client, &str, &Bytes),
-        ours: (&Client, &str, &Bytes),
-    ) -> Result<Vec<Vec<Round>>, Error> {
-        let mut pairs = Vec::new();
-        for _ in 0..ROUNDS {
-            let mut pair = Vec::new();
-            for (client, url, body) in [theirs, ours] {
-                pair.push(client.closed(url, body, self.length).await?);
+    /// Rounds of two servers by turns, either of them first every other time: as many reviews as it takes, one after the other
+    /// on each connection, or so many a second. The first round is not counted.
+    async fn in_turns(&self, pair: &[Target<'_>; 2], rate: Option<u32>) -> Result<Vec<[Round; 2]>, Error> {
+        let mut rounds = Vec::new();
+        for number in 0..=ROUNDS {
+            let mut round = [Round::default(); 2];
+            for side in if number % 2 == 0 { [0, 1] } else { [1, 0] } {
+                round[side] = pair[side].round(rate, if number == 0 { WARM_UP } else { self.length }).await?;
             }
-            pairs.push(pair);
+            rounds.push(round);
         }
-        Ok(pairs)
+        Ok(rounds.split_off(1))
     }
 }
 
-/// Prints the middle rounds of two servers, and the middle of their ratios.
-fn report(name: &str, servers: [&str; 2], pairs: &[Vec<Round>], ratio: impl Fn([&Round; 2]) -> f64) {
-    let mut ratios: Vec<f64> = pairs.iter().map(|pair| ratio([&pair[0], &pair[1]])).collect();
-    ratios.sort_by(f64::total_cmp);
+/// A server that is asked.
+#[derive(Clone)]
+struct Target<'s> {
+    name: &'s str,
+    client: Client,
+    url: String,
+    body: Bytes,
+    /// If its processor time can be told.
+    server: Option<&'s Server>,
+}
+
+impl Target<'_> {
+    async fn round(&self, rate: Option<u32>, length: Duration) -> Result<Round, Error> {
+        let cpu = || self.server.map(Server::cpu).transpose().map(Option::unwrap_or_default);
+        let before = cpu()?;
+        let mut round = match rate {
+            Some(rate) => self.client.open(&self.url, &self.body, rate, length).await?,
+            None => self.client.closed(&self.url, &self.body, length).await?,
+        };
+        round.cpu = cpu()?.saturating_sub(before).div_f64(round.rate * length.as_secs_f64());
+        Ok(round)
+    }
+}
+
+fn times_faster([theirs, ours]: [&Round; 2]) -> f64 {
+    ours.rate / theirs.rate
+}
+
+/// Prints the middle of each figure of two servers, and the middle of their ratios.
+fn report(name: &str, pair: &[Target<'_>; 2], rounds: &[[Round; 2]], ratio: impl Fn([&Round; 2]) -> f64) {
+    let sorted = |figure: &dyn Fn(&[Round; 2]) -> f64| {
+        let mut all: Vec<f64> = rounds.iter().map(figure).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let ratios = sorted(&|[first, second]| ratio([first, second]));
     println!("{name}: ratio {:.2} ({:.2} to {:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-    for (side, server) in servers.into_iter().enumerate() {
-        let mut rounds: Vec<&Round> = pairs.iter().map(|pair| &pair[side]).collect();
-        rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let Round { rate, cpu, p50, p99 } = rounds[ROUNDS / 2];
-        let cpu = if cpu.is_zero() { String::new() } else { format!("  CPU {cpu:.1?} each") };
-        println!("    {server:8} {rate:7.0}/s  p50 {p50:7.0?}  p99 {p99:7.0?}{cpu}");
+    for (side, target) in pair.iter().enumerate() {
+        let middle = |figure: fn(&Round) -> f64| sorted(&|round| figure(&round[side]))[ROUNDS / 2];
+        let (rate, cpu) = (middle(|round| round.rate), middle(|round| round.cpu.as_secs_f64() * 1e6));
+        let [p50, p99, late] =
+            [|round: &Round| round.p50, |round: &Round| round.p99, |round: &Round| round.late].map(|time| {
+                let millis = sorted(&|round| time(&round[side]).as_secs_f64() * 1e3);
+                millis[ROUNDS / 2]
+            });
+        print!("    {:18} {rate:7.0}/s  p50 {p50:8.3} ms  p99 {p99:8.3} ms", target.name);
+        print!("{}", if cpu > 0.0 { format!("  CPU {cpu:.1} µs each") } else { String::new() });
+        println!("{}", if late > 0.0 { format!("  sent up to {late:.3} ms late") } else { String::new() });
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::before::Before;
 use crate::index::{IndexedStream, Snapshot, Stale, Target};
 use crate::reference::Reference;
 use crate::stream::types::DEFAULT_TAG;
@@ -16,6 +17,10 @@ use crate::workload::{Kind, List, Slot, Workload};
 pub const WARNINGS_MAX: usize = 5;
 /// The most characters of one warning.
 pub const WARNING_LENGTH_MAX: usize = 120;
+/// The most slots of which an answer has audit annotations or causes.
+pub const TOLD_MAX: usize = 1_000;
+/// The most slots of an object that is changed. What an API server can store has fewer: it is 1.5 MiB at most.
+pub const SLOTS_MAX: usize = 10_000;
 
 /// What is asked: one write of one object.
 #[derive(Clone, Copy, Debug)]
@@ -167,19 +172,25 @@ impl Outcome<'_> {
 /// Deciding again over the patched object changes nothing.
 #[must_use]
 pub fn decide<'a>(question: &Question<'a, 'a>, snapshot: &'a Snapshot) -> Decision<'a> {
-    let decided = |slot: &'a Slot<'a>| Decided { slot, outcome: decide_slot(question, slot, snapshot) };
+    let before = question.before();
+    let look_up = LookUp { namespace: question.namespace, force: question.object.force, snapshot };
+    let decided = |slot: &'a Slot<'a>| Decided { slot, outcome: decide_slot(question, slot, &before, look_up) };
     Decision { slots: question.concerned().map(decided).collect() }
 }
 
-fn decide_slot<'a>(question: &Question<'a, 'a>, slot: &'a Slot<'a>, snapshot: &'a Snapshot) -> Outcome<'a> {
+fn decide_slot<'a>(
+    question: &Question<'_, '_>,
+    slot: &Slot<'_>,
+    before: &Before<'_>,
+    look_up: LookUp<'a>,
+) -> Outcome<'a> {
     if question.is_owned() {
         return Outcome::Owned;
     }
     // An update leaves alone what it does not change, and what the API server lets nobody change.
-    if question.is_fixed(slot) || question.was_there(slot) && !question.is_forced_anew() {
+    if question.is_fixed(slot) || before.has(slot) && !question.is_forced_anew() {
         return Outcome::Unchanged;
     }
-    let look_up = LookUp { namespace: question.namespace, force: question.object.force, snapshot };
     look_up.resolve(&slot.image)
 }
 
@@ -198,12 +209,9 @@ impl<'q, 'a> Question<'q, 'a> {
         self.object.has_controller && !self.kind.is_pod()
     }
 
-    /// An update finds this image where it is already.
-    pub(super) fn was_there(&self, slot: &Slot<'_>) -> bool {
-        let is_volume = |slot: &Slot<'_>| slot.list == List::Volumes;
-        let is_same = |other: &&Slot<'_>| other.name == slot.name && is_volume(other) == is_volume(slot);
-        let before = self.old().and_then(|old| old.slots.iter().find(is_same));
-        before.is_some_and(|before| before.image == slot.image)
+    /// What an update finds where it is already.
+    pub(super) fn before(&self) -> Before<'q> {
+        Before::new(self.old().map(|old| &*old.slots).unwrap_or_default())
     }
 
     /// An update that the API server lets nobody make.
@@ -286,6 +294,11 @@ pub(super) fn place(slot: &Slot<'_>) -> String {
 }
 
 impl Decided<'_> {
+    /// There is something that the user should know.
+    fn warns(&self) -> bool {
+        matches!(self.outcome, Outcome::TagMissing { .. } | Outcome::Pinned { stale: Some(_), .. })
+    }
+
     fn warning(&self) -> Option<String> {
         let begun = || format!("{}: {}: ", place(self.slot), self.slot.image);
         let mut text;
@@ -338,24 +351,35 @@ impl Decision<'_> {
     /// What the user should know, at most [`WARNINGS_MAX`] lines of [`WARNING_LENGTH_MAX`] characters.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.slots.iter().filter_map(Decided::warning).map(shorten).collect();
-        if warnings.len() > WARNINGS_MAX {
-            let more = warnings.len() - (WARNINGS_MAX - 1);
-            warnings.truncate(WARNINGS_MAX - 1);
-            warnings.push(format!("{more} more images could not be resolved as asked"));
-        }
-        warnings
+        let count = self.slots.iter().filter(|decided| decided.warns()).count();
+        warnings_of(self.slots.iter().filter_map(Decided::warning), count, "could not be resolved as asked")
     }
 
-    /// For each rewritten slot `LIST.INDEX` and `FROM -> TO`, as the API server's audit log keeps them.
+    /// For each rewritten slot `LIST.INDEX` and `FROM -> TO`, as the API server's audit log keeps them: at most
+    /// [`TOLD_MAX`], and how many `more` there are.
     #[must_use]
     pub fn audit_annotations(&self) -> Vec<(String, String)> {
-        self.rewrites()
-            .map(|(slot, image)| {
-                ([slot.list.field(), ".", &slot.index.to_string()].concat(), [&slot.image, " -> ", image].concat())
-            })
-            .collect()
+        let annotation = |(slot, image): (&Slot<'_>, &str)| (key(slot), [&slot.image, " -> ", image].concat());
+        let annotations = self.rewrites().take(TOLD_MAX).map(annotation);
+        annotations.chain(more(self.rewrites().count())).collect()
     }
+}
+
+/// The key of a slot's audit annotation.
+pub(super) fn key(slot: &Slot<'_>) -> String {
+    [slot.list.field(), ".", &slot.index.to_string()].concat()
+}
+
+/// Tells of slots beyond [`TOLD_MAX`], if there are any of `count`.
+pub(super) fn more(count: usize) -> Option<(String, String)> {
+    count.checked_sub(TOLD_MAX).filter(|more| *more > 0).map(|more| ("more".to_owned(), more.to_string()))
+}
+
+/// Of `count` warnings as many as may be. Those that are left out are not made, but counted, and `what` they say is said.
+pub(super) fn warnings_of(warnings: impl Iterator<Item = String>, count: usize, what: &str) -> Vec<String> {
+    let named = if count > WARNINGS_MAX { WARNINGS_MAX - 1 } else { count };
+    let more = (named < count).then(|| format!("{} more images {what}", count - named));
+    warnings.take(named).map(shorten).chain(more).collect()
 }
 
 /// Cuts a warning to its limit, an ellipsis in place of the end.

@@ -5,17 +5,17 @@
 
 use std::fmt::Write as _;
 
-use super::decide::{Question, WARNINGS_MAX, place, shorten};
+use super::decide::{Question, TOLD_MAX, key, more, place, warnings_of};
 use super::review::{Cause, Details, Refusal};
-use crate::policy::{self, Exception, Exceptions, LEVEL_LABEL, Level};
+use crate::policy::{self, Excepted, Exception, Exceptions, LEVEL_LABEL, Level};
 use crate::reference::Reference;
 use crate::stream::types::DEFAULT_TAG;
 use crate::workload::{Kind, POLICY_EXCEPT, Slot};
 
 /// HTTP's status of a refusal: what was asked is understood, and not allowed.
 const FORBIDDEN: u16 = 403;
-/// How many images a refusal names; all are among its causes.
-const NAMED_MAX: usize = 10;
+/// How many images a refusal names; [`TOLD_MAX`] are among its causes.
+pub(super) const NAMED_MAX: usize = 10;
 
 /// What is found of the slots of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,23 +79,22 @@ impl Finding {
 #[must_use]
 pub fn judge<'a>(question: &Question<'a, 'a>, level: Level, exceptions: &Exceptions) -> Judgement<'a> {
     let slots = question.concerned().filter(|slot| !slot.image.is_empty());
-    let judged = |slot: &'a Slot<'a>| Judged { slot, finding: find(question, slot, exceptions) };
+    let before = question.before();
+    let excepted = Excepted::by(question.object.excepted.iter().map(AsRef::as_ref));
+    let is_owned = question.is_owned();
+    let judged = |slot: &'a Slot<'a>| {
+        let finding = match slot {
+            _ if policy::is_pinned(&slot.image) => Finding::Pinned,
+            _ if is_owned => Finding::Owned,
+            _ if before.has(slot) => Finding::Unchanged,
+            _ => {
+                let exception = exceptions.find(&slot.image, &slot.name, &excepted);
+                exception.map_or(Finding::Unpinned, Finding::Excepted)
+            }
+        };
+        Judged { slot, finding }
+    };
     Judgement { level, slots: slots.map(judged).collect() }
-}
-
-fn find(question: &Question<'_, '_>, slot: &Slot<'_>, exceptions: &Exceptions) -> Finding {
-    if policy::is_pinned(&slot.image) {
-        return Finding::Pinned;
-    }
-    if question.is_owned() {
-        return Finding::Owned;
-    }
-    if question.was_there(slot) {
-        return Finding::Unchanged;
-    }
-    let annotations = question.object.excepted.iter().map(AsRef::as_ref);
-    let exception = exceptions.find(&slot.image, &slot.name, annotations);
-    exception.map_or(Finding::Unpinned, Finding::Excepted)
 }
 
 impl Judgement<'_> {
@@ -131,28 +130,21 @@ impl Judgement<'_> {
         if self.level != Level::Warn {
             return Vec::new();
         }
-        let warning = |slot: &Slot<'_>| shorten(format!("{}: {}: not pinned by digest", place(slot), slot.image));
-        let mut warnings: Vec<String> = self.unpinned().map(warning).collect();
-        if warnings.len() > WARNINGS_MAX {
-            let more = warnings.len() - (WARNINGS_MAX - 1);
-            warnings.truncate(WARNINGS_MAX - 1);
-            warnings.push(format!("{more} more images are not pinned by digest"));
-        }
-        warnings
+        let warning = |slot: &Slot<'_>| format!("{}: {}: not pinned by digest", place(slot), slot.image);
+        warnings_of(self.unpinned().map(warning), self.unpinned().count(), "are not pinned by digest")
     }
 
     /// Level and result, and for each slot that has no digest `LIST.INDEX` and why it passed or did not, as the API
-    /// server's audit log keeps them.
+    /// server's audit log keeps them: at most [`TOLD_MAX`] slots, and how many `more` there are.
     #[must_use]
     pub fn audit_annotations(&self) -> Vec<(String, String)> {
         let object = [("level", self.level.label()), ("result", self.result())];
         let object = object.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let without_digest = self.slots.iter().filter(|judged| judged.finding != Finding::Pinned);
-        let slot = |Judged { slot, finding }: &Judged<'_>| {
-            let key = [slot.list.field(), ".", &slot.index.to_string()].concat();
-            (key, [finding.label(), ": ", &slot.image].concat())
-        };
-        object.chain(without_digest.map(slot)).collect()
+        let without_digest = || self.slots.iter().filter(|judged| judged.finding != Finding::Pinned);
+        let slot =
+            |judged: &Judged<'_>| (key(judged.slot), [judged.finding.label(), ": ", &judged.slot.image].concat());
+        let slots = without_digest().take(TOLD_MAX).map(slot);
+        object.chain(slots).chain(more(without_digest().count())).collect()
     }
 
     /// Why the object is refused, if it is.
@@ -169,7 +161,12 @@ impl Judgement<'_> {
             code: FORBIDDEN,
             reason: "Forbidden",
             message: self.message(first, question.namespace, exceptions),
-            details: Details { name: &question.object.name, group, kind, causes: self.unpinned().map(cause).collect() },
+            details: Details {
+                name: &question.object.name,
+                group,
+                kind,
+                causes: self.unpinned().take(TOLD_MAX).map(cause).collect(),
+            },
         })
     }
 

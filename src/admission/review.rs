@@ -15,7 +15,7 @@ pub use asked::{Asked, GroupKind, NoReview};
 pub(super) use asked::{Opened, Request};
 pub(super) use response::{Cause, Details, Refusal, Response};
 
-use super::decide::{self, Decision, Part, Question, Write};
+use super::decide::{self, Decision, Part, Question, SLOTS_MAX, Write};
 use super::judge::{self, Judgement};
 use crate::index::Snapshot;
 use crate::policy::{Exceptions, Levels};
@@ -29,7 +29,7 @@ const KIND: &str = "AdmissionReview";
 pub enum Verdict<'v> {
     /// Nothing that Pinstream resolves images in: another operation, subresource or kind.
     Ignored,
-    /// The review or its object cannot be read; the sentence says why.
+    /// The review or its object cannot be read, or is too large; the sentence says why.
     Malformed(&'v str),
     /// Decided slot by slot, for an object of that kind.
     Decided(&'v Workload<'v>, &'v Decision<'v>),
@@ -49,6 +49,12 @@ pub fn answer(
     witness: impl FnOnce(Option<&Asked<'_>>, &Verdict<'_>),
 ) -> Result<Vec<u8>, NoReview> {
     match read(body, kinds)? {
+        // Its answer would be many times as long as the question.
+        Read::Matter(asked, matter) if matter.object.slots.len() > SLOTS_MAX => {
+            let reason = format!("an object with more than {SLOTS_MAX} images is not looked into");
+            witness(Some(&asked), &Verdict::Malformed(&reason));
+            Ok(Response::left_alone(&asked.uid, &reason).to_bytes())
+        }
         Read::Matter(asked, matter) => {
             let decision = decide::decide(&matter.question(&asked), snapshot);
             let answer = matter.answer(&asked, &decision);
@@ -164,16 +170,20 @@ pub fn read<'a>(body: &'a [u8], kinds: &'a Kinds) -> Result<Read<'a>, NoReview> 
     })
 }
 
-/// Objects are read for their images. Of a kind that has none, nothing is.
+/// Objects are read for their images. Of one that does not concern images, as far as is known, nothing is.
 #[derive(Clone, Copy)]
 struct AsWorkloads<'k>(&'k Kinds);
 
 impl<'a> asked::Objects<'a> for AsWorkloads<'_> {
     type Object = Workload<'a>;
 
-    fn read<D: Deserializer<'a>>(self, kind: Option<&GroupKind<'_>>, object: D) -> Result<Workload<'a>, D::Error> {
-        let kind = kind.ok_or_else(|| D::Error::custom("the kind of an object stands behind it"))?;
-        match self.0.find(&kind.group, &kind.kind) {
+    fn read<D: Deserializer<'a>>(self, known: asked::Known<'_>, object: D) -> Result<Workload<'a>, D::Error> {
+        let group_kind = known.kind.ok_or_else(|| D::Error::custom("the kind of an object stands behind it"))?;
+        let kind = self.0.find(&group_kind.group, &group_kind.kind).filter(|kind| {
+            let is_written = known.operation.is_none_or(|operation| is_update(operation).is_some());
+            is_written && known.sub_resource.is_none_or(|sub_resource| part(kind, sub_resource).is_some())
+        });
+        match kind {
             Some(kind) => Workload::read(kind, object),
             None => IgnoredAny::deserialize(object).map(|_| Workload::default()),
         }
@@ -184,6 +194,24 @@ impl<'a> asked::Objects<'a> for AsWorkloads<'_> {
 fn workload<'a>(kind: &Kind, field: &str, json: &'a RawValue) -> Result<Workload<'a>, String> {
     Workload::read(kind, &mut serde_json::Deserializer::from_str(json.get()))
         .map_err(|error| format!("the review's request.{field} cannot be read: {error}"))
+}
+
+/// Whether an operation that stores an object is an update; `None` if it is another one.
+fn is_update(operation: &str) -> Option<bool> {
+    match operation {
+        "CREATE" => Some(false),
+        "UPDATE" => Some(true),
+        _ => None,
+    }
+}
+
+/// The part of an object that is written through a subresource; `None` if there are no images in it.
+fn part(kind: &Kind, sub_resource: &str) -> Option<Part> {
+    match sub_resource {
+        "" => Some(Part::Whole),
+        "ephemeralcontainers" if kind.is_pod() => Some(Part::EphemeralContainers),
+        _ => None,
+    }
 }
 
 /// The objects of a request that concerns images.
@@ -215,18 +243,8 @@ impl<'a> Matter<'a> {
 
     /// The kind that is written, what part of it, and whether that is an update.
     fn of(asked: &Asked<'_>, kinds: &'a Kinds) -> Option<(&'a Kind, Part, bool)> {
-        let is_update = match asked.operation.as_ref() {
-            "CREATE" => false,
-            "UPDATE" => true,
-            _ => return None,
-        };
         let kind = kinds.find(&asked.kind.group, &asked.kind.kind)?;
-        let part = match asked.sub_resource.as_ref() {
-            "" => Part::Whole,
-            "ephemeralcontainers" if kind.is_pod() => Part::EphemeralContainers,
-            _ => return None,
-        };
-        Some((kind, part, is_update))
+        Some((kind, part(kind, &asked.sub_resource)?, is_update(&asked.operation)?))
     }
 
     /// What is to be decided.
@@ -252,137 +270,4 @@ impl<'a> Matter<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use rstest::rstest;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::index::IndexedStream;
-    use crate::stream::places::Places;
-
-    const DIGEST: &str = "sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";
-
-    fn snapshot() -> Snapshot {
-        let stream = serde_json::from_value(json!({"metadata": {"name": "app", "namespace": "demo"},
-            "spec": {"lookupPolicy": {"local": true}},
-            "status": {"tags": [{"tag": "1", "items": [{"dockerImageReference": "q.io/a/b", "image": DIGEST}]}]}}))
-        .unwrap();
-        Snapshot::new([Arc::new(IndexedStream::new(&stream, &Places::default()))])
-    }
-
-    fn pod_review() -> Value {
-        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
-            "uid": "u1", "operation": "CREATE", "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "namespace": "demo", "object": {"metadata": {"name": "p"},
-                "spec": {"containers": [{"name": "c", "image": "app:1"}, {"name": "d", "image": "app:2"}]}}}})
-    }
-
-    fn answered(body: &[u8]) -> Result<Value, NoReview> {
-        answer(body, &snapshot(), &Kinds::default(), |_, _| ()).map(|body| {
-            let review: Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!((&review["apiVersion"], &review["kind"]), (&json!(API_VERSION), &json!(KIND)));
-            assert_eq!(review["response"]["allowed"], true);
-            review["response"].clone()
-        })
-    }
-
-    fn with(pointer: &str, value: Value) -> Vec<u8> {
-        let mut review = pod_review();
-        let (parent, field) = pointer.rsplit_once('/').unwrap();
-        review.pointer_mut(parent).unwrap()[field] = value;
-        review.to_string().into_bytes()
-    }
-
-    #[test]
-    fn answer_has_patch_warnings_and_audit_annotations() {
-        let response = answered(pod_review().to_string().as_bytes()).unwrap();
-        let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
-        let image = format!("q.io/a/b@{DIGEST}");
-        assert_eq!(
-            serde_json::from_slice::<Value>(&patch).unwrap(),
-            json!([{"op": "replace", "path": "/spec/containers/0/image", "value": image}])
-        );
-        assert_eq!((&response["uid"], &response["patchType"]), (&json!("u1"), &json!("JSONPatch")));
-        assert_eq!(
-            response["warnings"],
-            json!(["containers[d]: app:2: the image stream has no such tag; left as written"])
-        );
-        assert_eq!(response["auditAnnotations"], json!({"containers.0": format!("app:1 -> {image}")}));
-    }
-
-    #[rstest]
-    #[case::delete("/request/operation", json!("DELETE"))]
-    #[case::connect("/request/operation", json!("CONNECT"))]
-    #[case::status("/request/subResource", json!("status"))]
-    #[case::kind("/request/kind", json!({"group": "", "version": "v1", "kind": "Service"}))]
-    #[case::group("/request/kind", json!({"group": "apps", "version": "v1", "kind": "Pod"}))]
-    #[case::cluster_wide("/request/namespace", json!(""))]
-    #[case::other_namespace("/request/namespace", json!("other"))]
-    #[case::no_template("/request/object", json!({"metadata": {}}))]
-    fn what_is_not_concerned_is_allowed_without_a_word(#[case] pointer: &str, #[case] value: Value) {
-        let response = answered(&with(pointer, value)).unwrap();
-        assert_eq!(response, json!({"uid": "u1", "allowed": true}));
-    }
-
-    #[rstest]
-    #[case::object_missing(with("/request/object", Value::Null), "request.object is missing")]
-    #[case::other_version(with("/apiVersion", json!("admission.k8s.io/v1beta1")), "only admission.k8s.io/v1 is read")]
-    #[case::other_kind(with("/kind", json!("Review")), "kind \"Review\"")]
-    #[case::wrong_type(with("/request/namespace", json!(1)), "no AdmissionReview: invalid type")]
-    #[case::operation_missing(with("/request/operation", Value::Null), "no AdmissionReview: invalid type")]
-    #[case::cut_short(br#"{"kind":"AdmissionReview","request":{"uid":"u1","object":{"#.to_vec(), "EOF")]
-    #[case::duplicate(br#"{"request":{"uid":"u1","uid":"u1"}}"#.to_vec(), "duplicate field")]
-    #[case::duplicate_in_object(pod_review().to_string().replacen("\"name\":\"p\"", "\"name\":\"p\",\"name\":\"q\"", 1).into_bytes(), "request.object cannot be read: duplicate field")]
-    #[case::more_behind([pod_review().to_string().as_bytes(), b"{}"].concat(), "trailing characters")]
-    fn readable_uid_is_always_answered_by_a_review(#[case] body: Vec<u8>, #[case] reason: &str) {
-        let response = answered(&body).unwrap();
-        assert_eq!((&response["uid"], response.get("patch")), (&json!("u1"), None));
-        let warning = response["warnings"][0].as_str().unwrap();
-        assert!(warning.starts_with("pinstream changed nothing: "), "{warning}");
-        assert!(warning.contains(reason) && warning.chars().count() <= decide::WARNING_LENGTH_MAX, "{warning}");
-    }
-
-    #[rstest]
-    #[case::empty("", "EOF while parsing")]
-    #[case::no_json("short names in", "expected value at line 1 column 1")]
-    #[case::no_request(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "has no request")]
-    #[case::empty_uid(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"","operation":"CREATE","kind":{"kind":"Pod"}}}"#, "request.uid is empty")]
-    #[case::no_uid(r#"{"request":{"operation":"CREATE"}}"#, "missing field `uid`")]
-    #[case::uid_elsewhere(r#"{"uid":"u1","object":{"uid":"u2"}}"#, "of kind \"\"")]
-    fn body_without_uid_is_refused_with_a_reason(#[case] body: &str, #[case] reason: &str) {
-        let error = answered(body.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(reason), "{error}");
-    }
-
-    #[test]
-    fn order_of_fields_does_not_matter() {
-        let review = pod_review();
-        let object = json!({"request": {"object": review["request"]["object"]}}).to_string();
-        let mut rest = review.clone();
-        rest["request"].as_object_mut().unwrap().remove("object");
-        let rest = rest["request"].to_string();
-        let body = format!(
-            r#"{},{},"apiVersion":"{API_VERSION}","kind":"{KIND}"}}"#,
-            object.strip_suffix("}}").unwrap(),
-            rest.strip_prefix('{').unwrap(),
-        );
-        assert_eq!(answered(body.as_bytes()), answered(review.to_string().as_bytes()));
-    }
-
-    #[test]
-    fn witness_sees_what_was_asked_and_decided() {
-        let mut seen = None;
-        let body = pod_review().to_string();
-        answer(body.as_bytes(), &snapshot(), &Kinds::default(), |asked, verdict| {
-            let Verdict::Decided(object, decision) = verdict else { panic!("{verdict:?}") };
-            let labels: Vec<_> = decision.slots.iter().map(|slot| slot.outcome.label()).collect();
-            seen = Some((asked.unwrap().uid.to_string(), object.name.to_string(), labels));
-        })
-        .unwrap();
-        assert_eq!(seen, Some(("u1".to_owned(), "p".to_owned(), vec!["pinned", "tag_missing"])));
-    }
-}
+mod tests;

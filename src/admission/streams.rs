@@ -4,7 +4,7 @@
 //! The rules are those of `stream::write`. Must not touch the status: that is the controller's, and so are sources in
 //! other streams, of which nothing is known here.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -14,16 +14,18 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::decide::{WARNINGS_MAX, shorten};
-use super::review::{Asked, Cause, Details, NoReview, Opened, Refusal, Request, Response};
+use super::review::{self, Asked, Details, NoReview, Opened, Refusal, Request, Response};
 use crate::crd::GROUP;
 use crate::reference::Reference;
 use crate::stream::ImageStream;
 use crate::stream::pullspec::RegistryHost;
-use crate::stream::types::{ImportMode, KIND, SpecTag};
-use crate::stream::write::{self, Context, FieldError, Invalid, Read, Source};
+use crate::stream::types::{ImportMode, KIND, Spec, SpecTag};
+use crate::stream::write::{self, Cause, Context, FieldError, Invalid, Read, Source};
 
 /// HTTP's status of a refusal, the one that the API server has for invalid objects.
 const UNPROCESSABLE: u16 = 422;
+/// The most tags of a stream. With an image each, a stream of so many is larger than what an API server can store.
+const TAGS_MAX: usize = 5_000;
 /// Stands for the end of a name that the API server has not made up yet.
 const NAME_END: &str = "00000";
 
@@ -155,6 +157,9 @@ pub fn decide(namespace: &str, object: Value, old: Option<Value>, rules: &Rules<
         source: &|_| Source::Unknown,
     };
     let tags = object.pointer("/spec/tags").and_then(Value::as_array).cloned().unwrap_or_default();
+    if tags.len() > TAGS_MAX {
+        return Ok(Decision::Refused(too_many(&object, tags.len())));
+    }
     let Read { mut stream, mut errors } = read(object, namespace, false).map_err(unreadable)?;
     let old = old.map(|old| read(old, namespace, true)).transpose().map_err(unreadable)?;
     if let Some(old) = &old {
@@ -162,13 +167,23 @@ pub fn decide(namespace: &str, object: Value, old: Option<Value>, rules: &Rules<
     }
     let written = write::write(stream, old.as_ref().map(|old| &old.stream), &context);
     errors.extend(written.errors);
-    let known = old.filter(|_| !errors.is_empty()).map(|old| standing(old, &context)).unwrap_or_default();
+    let known: HashSet<_> = match old.filter(|_| !errors.is_empty()) {
+        Some(old) => standing(old, &context).into_iter().collect(),
+        None => HashSet::new(),
+    };
     let (standing, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(|error| known.contains(error));
     if errors.is_empty() {
-        Ok(Decision::Allowed { changes: changes(&tags, &written.stream.spec.tags), standing })
+        Ok(Decision::Allowed { changes: changes(&tags, &written.stream.spec), standing })
     } else {
         Ok(Decision::Refused(Invalid { name: written.stream.metadata.name, errors }))
     }
+}
+
+/// Nothing else is looked for then.
+fn too_many(object: &Value, count: usize) -> Invalid {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let detail = format!("a stream has at most {TAGS_MAX}, this one has {count}");
+    Invalid { name: name.to_owned(), errors: vec![FieldError::new("spec.tags", Cause::TooMany, "", detail)] }
 }
 
 /// Reads a stream. What the API server fills in or throws away later is filled in and thrown away first.
@@ -194,8 +209,9 @@ fn read(mut object: Value, namespace: &str, is_stored: bool) -> Result<Read, ser
 /// by a 0 has the number then; it asks again, so that it keeps it.
 fn ask_again(tags: &mut [SpecTag], old: &ImageStream) {
     let next = Some(old.metadata.generation.unwrap_or_default().saturating_add(1));
+    let old = old.spec.by_name();
     for tag in tags.iter_mut().filter(|tag| tag.generation == next) {
-        if old.spec.tag(&tag.name).is_some_and(|stored| stored.generation != next) {
+        if old.get(tag.name.as_str()).is_some_and(|stored| stored.generation != next) {
             tag.generation = Some(0);
         }
     }
@@ -209,8 +225,8 @@ fn standing(old: Read, context: &Context<'_>) -> Vec<FieldError> {
 }
 
 /// What has to be changed of tags as they were written to make them what they are to be.
-fn changes(written: &[Value], tags: &[SpecTag]) -> Vec<Change> {
-    let by_name: HashMap<&str, &SpecTag> = tags.iter().map(|tag| (tag.name.as_str(), tag)).collect();
+fn changes(written: &[Value], spec: &Spec) -> Vec<Change> {
+    let by_name = spec.by_name();
     let named = |written: &Value| by_name.get(written["name"].as_str()?).copied();
     let written = written.iter().enumerate().filter_map(|(index, written)| Some((index, written, named(written)?)));
     written.flat_map(|(index, written, tag)| changes_of(index, written, tag)).collect()
@@ -265,7 +281,7 @@ fn response<'a>(uid: &'a str, decision: &'a Decision) -> Response<'a> {
 
 /// As the API server refuses an object that is invalid.
 fn refusal(invalid: &Invalid) -> Refusal<'_> {
-    let cause = |error: &FieldError| Cause {
+    let cause = |error: &FieldError| review::Cause {
         reason: error.cause.reason(),
         message: error.message(),
         field: error.field.clone(),

@@ -8,6 +8,7 @@ use json_patch::Patch;
 use serde_json::{Value, json};
 
 use super::DIGEST;
+use crate::admission::decide::TOLD_MAX;
 use crate::admission::review::{self, Judged, NoReview, Policy, Verdict};
 use crate::admission::streams;
 use crate::digest::Digest;
@@ -128,7 +129,7 @@ pub(crate) fn policy(input: &[u8]) {
     }
     if refused {
         let causes = response["status"]["details"]["causes"].as_array().expect("a refusal has causes");
-        assert_eq!((causes.len(), &response["status"]["code"]), (unpinned, &json!(403)));
+        assert_eq!((causes.len(), &response["status"]["code"]), (unpinned.min(TOLD_MAX), &json!(403)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{DIGEST, first_line};
 use crate::glob::glob;
-use crate::policy::{Exception, Exceptions, is_pinned};
+use crate::policy::{Excepted, Exception, Exceptions, is_pinned};
 use crate::reference::{Reference, ReferenceError};
 use crate::registry::{Address, Registries};
 
@@ -113,8 +113,8 @@ pub(crate) fn patterns(input: &[u8]) {
     let fits = is_fit(pattern, text);
     assert_eq!(glob(pattern, text), fits, "{pattern:?} {text:?}");
     let exceptions = Exceptions { images: vec![pattern.to_owned()], without_annotations: false };
-    assert_eq!(exceptions.find(text, "", []), fits.then_some(Exception::Pattern));
-    let named = exceptions.find(text, "web", [pattern]);
+    assert_eq!(exceptions.find(text, "", &Excepted::by([])), fits.then_some(Exception::Pattern));
+    let named = exceptions.find(text, "web", &Excepted::by([pattern]));
     let is_named = pattern.split(',').any(|name| matches!(name.trim(), "*" | "web"));
     assert_eq!(named, if fits { Some(Exception::Pattern) } else { is_named.then_some(Exception::Annotation) });
     registries(pattern, text);

@@ -26,6 +26,7 @@ pub use self::needs::Needs;
 use self::facts::Facts;
 use self::fetch::{Fetch, Wanted};
 use self::fetches::Fetches;
+use self::passed::Passage;
 use self::recent::Recent;
 use self::rights::Rights;
 use self::search::{Found, Sought, Within};
@@ -152,7 +153,8 @@ impl<H: Home> Content<H> {
         self.rights.may_have(&within.source(image), Form::Blob, (digest, size)).await
     }
 
-    /// A part of a blob that is being fetched. `None` if it is not for this namespace.
+    /// A part of a blob that is being fetched, and what cannot be written down of it from its source. `None` if it is not for
+    /// this namespace.
     async fn fetched(
         &self,
         (fetch, turn): (&Fetch, usize),
@@ -160,9 +162,14 @@ impl<H: Home> Content<H> {
         part: Part,
     ) -> Result<Option<Blob>, PullError> {
         if fetch.allows(turn).await? || self.rights.admit(fetch, turn, source.clone()).await {
-            return fetch.blob(part, turn).await.map(Some);
+            let (blob, reader) = fetch.blob(part, turn).await?;
+            return Ok(Some(self.passage(source, (&fetch.wanted.digest, blob.size)).complete(blob, reader)));
         }
         Ok(None)
+    }
+
+    fn passage(&self, source: &Source, (digest, size): (&Digest, u64)) -> Passage<H> {
+        Passage { upstream: Arc::clone(&self.upstream), source: source.clone(), digest: digest.clone(), size }
     }
 
     /// A part of a blob that is kept. What cannot be read there is as good as not kept.
@@ -213,7 +220,7 @@ impl<H: Home> Contents for Content<H> {
                 Ok(None) => {}
                 Err(PullError::Storage(why)) => {
                     tracing::debug!(%digest, why, "a blob is passed on, it cannot be written down");
-                    return passed::pass_on(&self.upstream, &source, (digest, size), part).await;
+                    return self.passage(&source, (digest, size)).part(part).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -9,35 +9,38 @@ pub mod garbage;
 mod given;
 mod layout;
 mod ledger;
+mod manage;
 mod pieces;
 mod place;
 mod spool;
+mod unkept;
 mod upload;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 pub use self::error::{Reason, StorageError};
 pub use self::given::{Grant, Grants};
-pub(super) use self::pieces::checked;
+pub use self::manage::Kept;
+pub(super) use self::pieces::{Beginning, checked};
 pub use self::place::Place;
 pub use self::spool::{Checked, Spool, SpoolError, SpoolReader};
 
 use self::directory::Directory;
 use self::place::Kind;
+use self::unkept::Unkept;
 use super::{Blob, Part};
 use crate::digest::Digest;
 use crate::files;
@@ -51,10 +54,6 @@ const SPOOLS: &str = "spool";
 const LOOK: Duration = Duration::from_mins(10);
 /// How many uploads to a bucket there are at a time.
 const UPLOADS: usize = 4;
-/// That something is not kept is said this often, at most.
-const TELL: Duration = Duration::from_mins(1);
-/// For how long nothing is written down after something could not be.
-const SHORT: Duration = Duration::from_secs(5);
 
 /// Blobs and manifests by digest. Clones are cheap.
 #[derive(Clone)]
@@ -75,10 +74,7 @@ struct Inner {
     directory: Option<Arc<Directory>>,
     uploads: Semaphore,
     metrics: StorageMetrics,
-    /// When it was last said that something is not kept.
-    told: Mutex<Option<Instant>>,
-    /// When something could not be written down, and why.
-    short: Mutex<Option<(Instant, String)>>,
+    unkept: Unkept,
 }
 
 /// Who knows what current tags need.
@@ -91,17 +87,6 @@ impl<F: Fn(&Digest) -> bool + Send + Sync + 'static> Needed for F {
     fn is_needed(&self, digest: &Digest) -> bool {
         self(digest)
     }
-}
-
-/// Something that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// What it is.
-    pub digest: Digest,
-    /// Its bytes.
-    pub size: u64,
-    /// Seconds since it was used last, in a directory; since it came, in a bucket.
-    pub age: Duration,
 }
 
 impl Storage {
@@ -146,9 +131,8 @@ impl Storage {
             spools,
             directory,
             uploads: Semaphore::new(UPLOADS),
+            unkept: Unkept::new(metrics.clone()),
             metrics,
-            told: Mutex::default(),
-            short: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -191,9 +175,9 @@ impl Storage {
         if !is_whole || is_known {
             return Ok(Some(Blob { size, range, body }));
         }
-        let (storage, checked) = (self.clone(), digest.clone());
-        let end = move |is_right| async move { storage.judged(&checked, is_right).await }.boxed();
-        Ok(Some(Blob { size, range, body: pieces::checked(body, digest, size, end) }))
+        let (storage, judged) = (self.clone(), digest.clone());
+        let end = move |is_right| async move { storage.judged(&judged, is_right).await }.boxed();
+        Ok(Some(Blob { size, range, body: checked(body, (digest, size), Beginning::none(digest), end) }))
     }
 
     /// Something small at once. `None` if it is not kept.
@@ -212,13 +196,13 @@ impl Storage {
         Ok(Some(bytes))
     }
 
-    /// A file to download something into, on the machine itself, with room for so many bytes.
+    /// A file to download something into, on the machine itself, where there is room for so many bytes.
     ///
     /// # Errors
     /// If there can be none, or there lately was no room for one. That is counted and, now and then, logged here.
     pub async fn spool(&self, digest: &Digest, size: u64) -> Result<Spool, StorageError> {
-        if let Some(why) = self.inner.shortage() {
-            return Err(self.inner.not_kept(self.no_folder(io::Error::other(why))));
+        if let Some(why) = self.inner.unkept.lately() {
+            return Err(self.inner.unkept.tell(self.no_folder(io::Error::other(why)), false));
         }
         let (folder, digest) = (self.inner.spools.clone(), digest.clone());
         let spool = spawn_blocking(move || Spool::create(&folder, &digest, size)).await.map_err(io::Error::from);
@@ -228,14 +212,15 @@ impl Storage {
 
     /// What was downloaded cannot be written down: for a while nothing more is. That is counted and, now and then, logged
     /// here.
+    #[must_use]
     pub fn unspooled(&self, error: io::Error) -> StorageError {
-        *self.inner.short.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_string()));
+        self.inner.unkept.begins(error.to_string());
         self.unwritten(error)
     }
 
     fn unwritten(&self, error: io::Error) -> StorageError {
         let is_full = files::is_full(&error);
-        self.inner.told_not_kept(self.no_folder(error), is_full)
+        self.inner.unkept.tell(self.no_folder(error), is_full)
     }
 
     /// Keeps what was downloaded, so that all replicas have it.
@@ -247,7 +232,10 @@ impl Storage {
             Some(directory) => Arc::clone(directory).keep(checked).await,
             None => self.upload(&checked).await,
         };
-        kept.map_err(|error| self.inner.not_kept(error))
+        kept.map_err(|error| {
+            let is_full = matches!(error, StorageError::Full { .. });
+            self.inner.unkept.tell(error, is_full)
+        })
     }
 
     /// Keeps something small.
@@ -261,58 +249,6 @@ impl Storage {
         spool.flush().await.map_err(|error| self.unspooled(error))?;
         let checked = spool.finish().await.map_err(|_| StorageError::Digest { digest: digest.clone(), size })?;
         self.keep(checked).await
-    }
-
-    /// Everything that is kept. What is no digest is passed over.
-    ///
-    /// # Errors
-    /// If it cannot be listed to the end.
-    pub async fn list(&self) -> Result<Vec<Kept>, StorageError> {
-        let (now, blobs) = (jiff::Timestamp::now().as_millisecond(), self.blobs());
-        let kept = |meta: ObjectMeta| {
-            let age = now.saturating_sub(meta.last_modified.timestamp_millis());
-            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
-            let parts: Vec<_> = meta.location.prefix_match(&blobs)?.collect();
-            let digest = layout::digest(parts.iter().map(AsRef::as_ref))?;
-            Some(Kept { digest, size: meta.size, age })
-        };
-        let listed = self.inner.store.list(Some(&blobs));
-        let kept = listed.try_filter_map(|meta| std::future::ready(Ok(kept(meta))));
-        kept.try_collect().await.map_err(|error| self.unmanageable(error))
-    }
-
-    /// Throws something away, and forgets to whom it was given.
-    ///
-    /// # Errors
-    /// If that cannot be done. It is none if it is not there.
-    pub async fn delete(&self, digest: &Digest) -> Result<(), StorageError> {
-        let deleted = found(self.inner.store.delete(&self.path(digest)).await);
-        deleted.map_err(|error| self.unmanageable(error))?;
-        self.forget_grants(digest).await.map_err(|error| self.unmanageable(error))?;
-        if let Some(directory) = &self.inner.directory {
-            directory.forget(digest);
-        }
-        Ok(())
-    }
-
-    /// Opens what is there to look at it and to delete from it. Nothing is made, and nothing tidied up.
-    ///
-    /// # Errors
-    /// If it is not there, or cannot be used.
-    pub async fn open_to_manage(place: &Place, metrics: StorageMetrics) -> Result<Self, StorageError> {
-        let opened = match place.kind() {
-            Kind::Directory(root) => {
-                let failed =
-                    |error: object_store::Error| StorageError::Open { place: place.to_string(), reason: error.into() };
-                LocalFileSystem::new_with_prefix(root)
-                    .map(|store| (Arc::new(store) as _, Path::default()))
-                    .map_err(failed)
-            }
-            Kind::Bucket(url) => place.bucket(url),
-        };
-        let storage = Self::over(place, opened?, PathBuf::new(), None, metrics);
-        storage.check().await?;
-        Ok(storage)
     }
 
     /// Looks now and then what others did to the directory, without end. Whoever opens the storage to serve from it runs
@@ -411,36 +347,8 @@ impl Storage {
         StorageError::Read { digest: digest.clone(), place: self.inner.name.clone(), reason: error.into() }
     }
 
-    fn unmanageable(&self, error: impl Into<Reason>) -> StorageError {
-        StorageError::Manage { place: self.inner.name.clone(), reason: error.into() }
-    }
-
     fn no_folder(&self, error: impl Into<Reason>) -> StorageError {
         StorageError::Folder { path: self.inner.spools.clone(), reason: error.into() }
-    }
-}
-
-impl Inner {
-    /// Why nothing could be written down lately.
-    fn shortage(&self) -> Option<String> {
-        let short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
-        short.as_ref().filter(|(since, _)| since.elapsed() < SHORT).map(|(_, why)| why.clone())
-    }
-
-    fn not_kept(&self, error: StorageError) -> StorageError {
-        let is_full = matches!(error, StorageError::Full { .. });
-        self.told_not_kept(error, is_full)
-    }
-
-    /// Counts that something could not be kept, and says so now and then.
-    fn told_not_kept(&self, error: StorageError, for_room: bool) -> StorageError {
-        self.metrics.not_kept(for_room);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TELL) {
-            *told = Some(Instant::now());
-            tracing::warn!(%error, "what was pulled is not kept");
-        }
-        error
     }
 }
 

@@ -3,16 +3,16 @@
 //! A new authority is trusted beside the old one before it signs anything, and the old one for as long as it is good,
 //! so that no caller ever meets a certificate that it cannot verify.
 
+mod known;
+
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use self::known::{Known, read_bundle};
 use super::certificate::Pair;
 use super::issue::{Ca, Validity};
 
@@ -26,8 +26,6 @@ const BACKDATED: u32 = 100;
 const BACKDATED_MAX: Duration = Duration::from_mins(10);
 /// Certificates and authorities are renewed with this part of their life left.
 const RENEWED: u32 = 3;
-
-const PEM_END: &str = "-----END CERTIFICATE-----";
 
 /// What replicas share. All PEM; any of it may be missing or unreadable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,88 +149,6 @@ pub fn newest(ca_bundle: &str) -> String {
 
 fn validity(lifetime: Duration, now: Timestamp) -> Validity {
     Validity { from: now - (lifetime / BACKDATED).min(BACKDATED_MAX), until: now + lifetime }
-}
-
-/// A certificate that was read.
-struct Known {
-    /// Empty for serving certificates.
-    pem: String,
-    from: Timestamp,
-    until: Timestamp,
-    public_key: Vec<u8>,
-    /// Identifier of its own key; empty if it has none.
-    id: Vec<u8>,
-    /// Identifier of the key that signed it; empty if it has none.
-    signer: Vec<u8>,
-    names: BTreeSet<String>,
-}
-
-impl Known {
-    fn life(&self) -> Duration {
-        self.until.duration_since(self.from).try_into().unwrap_or_default()
-    }
-
-    /// Callers accept it. One that was made while the clock was ahead they do not, until then.
-    fn is_good(&self, now: Timestamp) -> bool {
-        self.from <= now && now < self.until
-    }
-
-    fn is_to_be_renewed(&self, now: Timestamp) -> bool {
-        now >= self.until - self.life() / RENEWED
-    }
-
-    fn has_settled(&self, now: Timestamp) -> bool {
-        now >= self.from + self.life() / SETTLED
-    }
-
-    fn read(der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let validity = certificate.validity();
-        let mut known = Self {
-            pem: String::new(),
-            from: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
-            until: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
-            public_key: certificate.public_key().subject_public_key.data.to_vec(),
-            id: Vec::new(),
-            signer: Vec::new(),
-            names: BTreeSet::new(),
-        };
-        for extension in certificate.extensions() {
-            match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => known.id = id.0.to_vec(),
-                ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    known.signer = id.key_identifier.as_ref().map(|id| id.0.to_vec()).unwrap_or_default();
-                }
-                ParsedExtension::SubjectAlternativeName(names) => {
-                    known.names.extend(names.general_names.iter().filter_map(name));
-                }
-                _ => {}
-            }
-        }
-        Some(known)
-    }
-}
-
-fn name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let address = <[u8; 4]>::try_from(*bytes)
-                .map(IpAddr::from)
-                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
-            address.ok().map(|address| address.to_string())
-        }
-        _ => None,
-    }
-}
-
-/// The authorities of a bundle that can be read, in their order.
-fn read_bundle(bundle: &str) -> Vec<Known> {
-    let read = |pem: &str| {
-        let known = Known::read(&CertificateDer::from_pem_slice(pem.as_bytes()).ok()?)?;
-        Some(Known { pem: format!("{}\n", pem.trim()), ..known })
-    };
-    bundle.split_inclusive(PEM_END).filter_map(read).collect()
 }
 
 /// The newest authority, if its key is there.

@@ -3,16 +3,18 @@
 //! Must not know what the field means. Whoever edits reads the result again before it is kept.
 
 mod items;
+mod nodes;
 mod strings;
 
 use std::fmt;
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, Span, StructureStyle};
+use granit_parser::Parser;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use self::nodes::{Content, Reader, child};
 use super::documents::Format;
 pub use items::set_item;
 pub use strings::{Edit, Strings, apply};
@@ -153,83 +155,6 @@ fn end_of_value(text: &str, entry: &Entry) -> usize {
     text[end..].find('\n').map_or(text.len(), |length| end + text[end..end + length].trim_end_matches('\r').len())
 }
 
-/// A node of a YAML document.
-struct Node {
-    /// Where its own bytes are; of a block, those of its children.
-    span: Range<usize>,
-    column: usize,
-    content: Content,
-}
-
-enum Content {
-    Other,
-    Mapping { is_flow: bool, entries: Vec<(String, usize, Node)> },
-    Sequence(Vec<Node>),
-}
-
-/// Reads the nodes of a document.
-struct Reader<'text> {
-    parser: Parser<'text, granit_parser::StrInput<'text>>,
-}
-
-impl<'text> Reader<'text> {
-    fn next(&mut self) -> Result<(Event<'text>, Span), EditError> {
-        loop {
-            let event = self.parser.next_event().ok_or_else(|| EditError::Form("it ends too soon".to_owned()))?;
-            let (event, span) = event.map_err(|error| EditError::Form(error.to_string()))?;
-            let is_content = !matches!(event, Event::Comment(..) | Event::StreamStart | Event::DocumentStart(..));
-            if is_content {
-                return Ok((event, span));
-            }
-        }
-    }
-
-    /// The node that an event begins.
-    fn node(&mut self, event: &Event<'text>, span: &Span) -> Result<Node, EditError> {
-        let bytes = span.byte_range().unwrap_or_default();
-        let column = span.start.col();
-        match event {
-            Event::MappingStart(style, ..) => self.mapping(*style == StructureStyle::Flow, bytes, column),
-            Event::SequenceStart(style, ..) => self.sequence(*style == StructureStyle::Flow, bytes, column),
-            Event::StreamEnd | Event::DocumentEnd => Err(EditError::Nothing("object".to_owned())),
-            _ => Ok(Node { span: bytes, column, content: Content::Other }),
-        }
-    }
-
-    fn mapping(&mut self, is_flow: bool, mut span: Range<usize>, mut column: usize) -> Result<Node, EditError> {
-        let mut entries: Vec<(String, usize, Node)> = Vec::new();
-        loop {
-            let (event, at) = self.next()?;
-            if event == Event::MappingEnd {
-                let end = at.byte_range().unwrap_or_default().end;
-                span.end = if is_flow { end } else { entries.last().map_or(span.end, |(_, _, last)| last.span.end) };
-                return Ok(Node { span, column, content: Content::Mapping { is_flow, entries } });
-            }
-            let key = self.node(&event, &at)?;
-            if entries.is_empty() && !is_flow {
-                column = key.column;
-            }
-            let name = event.scalar().map(|(name, _)| name.to_owned()).unwrap_or_default();
-            let (event, at) = self.next()?;
-            let value = self.node(&event, &at)?;
-            entries.push((name, key.span.start, value));
-        }
-    }
-
-    fn sequence(&mut self, is_flow: bool, mut span: Range<usize>, column: usize) -> Result<Node, EditError> {
-        let mut items: Vec<Node> = Vec::new();
-        loop {
-            let (event, at) = self.next()?;
-            if event == Event::SequenceEnd {
-                let end = at.byte_range().unwrap_or_default().end;
-                span.end = if is_flow { end } else { items.last().map_or(span.end, |last| last.span.end) };
-                return Ok(Node { span, column, content: Content::Sequence(items) });
-            }
-            items.push(self.node(&event, &at)?);
-        }
-    }
-}
-
 fn yaml_mapping(text: &str, field: Field<'_>) -> Result<Mapping, EditError> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     let (event, span) = reader.next()?;
@@ -249,14 +174,6 @@ fn yaml_mapping(text: &str, field: Field<'_>) -> Result<Mapping, EditError> {
     };
     let entries = entries.into_iter().map(|(name, start, value)| Entry { name, start, value: value.span });
     Ok(Mapping { is_flow, column: node.column, inside: node.span.start + 1, entries: entries.collect() })
-}
-
-fn child(node: Node, name: &str) -> Result<Node, EditError> {
-    let Content::Mapping { entries, .. } = node.content else {
-        return Err(EditError::Nothing(format!("field {name}")));
-    };
-    let found = entries.into_iter().find(|(found, _, _)| found == name);
-    found.map(|(_, _, value)| value).ok_or_else(|| EditError::Nothing(format!("field {name}")))
 }
 
 /// The fields of a JSON object in their order, their values unread.

@@ -2,9 +2,12 @@
 //!
 //! The one place that changes `status.tags`. Pure; must not know why an image is added.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::types::{ImageStream, ReferenceKind, Spec, Status, TagCondition, TagEvent, TagEvents};
+use super::types::{ImageStream, ReferenceKind, Spec, SpecTag, Status, TagCondition, TagEvent, TagEvents};
+
+/// The most images that an ambiguous prefix names.
+const NAMED_MAX: usize = 10;
 
 /// What adding an image did to a tag's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +83,12 @@ pub fn follow(stream: &mut ImageStream, changed: impl IntoIterator<Item = String
     let mut queue: VecDeque<String> = changed.into_iter().collect();
     let mut seen: BTreeSet<String> = queue.iter().cloned().collect();
     let mut written = BTreeSet::new();
+    let followers = if queue.is_empty() { HashMap::new() } else { followers(stream) };
     while let Some(source) = queue.pop_front() {
         let Some(newest) = stream.status.tag(&source).and_then(|events| events.items.first()).cloned() else {
             continue;
         };
-        for follower in followers(stream, &source) {
+        for follower in followers.get(&source).into_iter().flatten().cloned() {
             if !seen.insert(follower.clone()) {
                 continue;
             }
@@ -100,16 +104,25 @@ pub fn follow(stream: &mut ImageStream, changed: impl IntoIterator<Item = String
     written
 }
 
-/// The tags whose source is that tag of the same stream.
-fn followers(stream: &ImageStream, source: &str) -> Vec<String> {
-    let tags = stream.spec.tags.iter().filter(|tag| tracked(stream, &tag.name) == Some(source));
-    tags.map(|tag| tag.name.clone()).collect()
+/// For each tag those whose source it is in the same stream.
+fn followers(stream: &ImageStream) -> HashMap<String, Vec<String>> {
+    let mut followers: HashMap<String, Vec<String>> = HashMap::new();
+    for tag in &stream.spec.tags {
+        if let Some(source) = source_of(stream, tag) {
+            followers.entry(source.to_owned()).or_default().push(tag.name.clone());
+        }
+    }
+    followers
 }
 
 /// The tag of the same stream that a tag tracks, if it does.
 #[must_use]
 pub fn tracked<'a>(stream: &'a ImageStream, tag: &str) -> Option<&'a str> {
-    let from = stream.spec.tag(tag)?.from.as_ref().filter(|from| from.kind == ReferenceKind::ImageStreamTag)?;
+    source_of(stream, stream.spec.tag(tag)?)
+}
+
+fn source_of<'a>(stream: &ImageStream, tag: &'a SpecTag) -> Option<&'a str> {
+    let from = tag.from.as_ref().filter(|from| from.kind == ReferenceKind::ImageStreamTag)?;
     let namespace = from.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let is_own = namespace.is_none() || namespace == stream.metadata.namespace.as_deref();
     if !is_own {
@@ -146,6 +159,9 @@ pub fn find<'a>(status: &'a Status, id: &str) -> Result<&'a TagEvent, FindError>
     for event in status.tags.iter().flat_map(|events| &events.items).filter(|event| matches(&event.image)) {
         if found.iter().all(|known| known.image != event.image) {
             found.push(event);
+            if found.len() == NAMED_MAX {
+                break;
+            }
         }
     }
     match found.as_slice() {
@@ -270,6 +286,25 @@ mod tests {
         assert_eq!(stream.status.tag("c").unwrap().items, [event("p", "x", 9)]);
         assert!(stream.status.tag("other").is_none());
         assert!(follow(&mut stream, ["source".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn very_many_tags_are_followed_one_after_the_other() {
+        let names: Vec<String> = (0..30_000).map(|number| format!("{number:05}")).collect();
+        let tags: Vec<_> = names.windows(2).map(|pair| (pair[1].as_str(), pair[0].as_str())).collect();
+        let mut stream = stream(&tags);
+        add(&mut stream.status, &names[0], event("p", "x", 9));
+        assert_eq!(follow(&mut stream, [names[0].clone()]).len(), names.len() - 1);
+    }
+
+    #[test]
+    fn prefix_of_very_many_images_names_some() {
+        let mut status = Status::default();
+        for number in 0..1_000 {
+            add(&mut status, "1", event(&number.to_string(), &format!("sha256:{number}"), number));
+        }
+        let Err(FindError::Ambiguous(_, images)) = find(&status, "sha256:") else { panic!("many are meant") };
+        assert_eq!(images.split(", ").count(), NAMED_MAX);
     }
 
     #[test]

@@ -6,11 +6,15 @@
 //! What stands under `spec` and `status` is also the schema of the custom resource: its descriptions are the
 //! comments here, and `crd` makes the resource of it. Whatever OpenShift writes must be valid.
 
-use std::collections::BTreeMap;
+mod forms;
+
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use self::forms::{Named, in_seconds, is_false, named, null_when_empty, or_default, or_empty, tags_by_name};
 
 /// Kind of the object.
 pub const KIND: &str = "ImageStream";
@@ -333,6 +337,12 @@ pub struct TagCondition {
 }
 
 impl Spec {
+    /// The tags by name, for whoever looks for many of them that need not be there.
+    #[must_use]
+    pub fn by_name(&self) -> HashMap<&str, &SpecTag> {
+        self.tags.iter().map(|tag| (tag.name.as_str(), tag)).collect()
+    }
+
     /// The tag of that name.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&SpecTag> {
@@ -356,17 +366,6 @@ impl TagEvents {
     }
 }
 
-/// In a schema: the empty string is valid too, and means the default.
-fn or_empty(schema: &mut schemars::Schema) {
-    if let Some(serde_json::Value::Array(variants)) = schema.get_mut("oneOf") {
-        variants.push(serde_json::json!({"const": ""}));
-    }
-}
-
-trait Named {
-    fn name(&self) -> &str;
-}
-
 impl Named for SpecTag {
     fn name(&self) -> &str {
         &self.name
@@ -377,43 +376,6 @@ impl Named for TagEvents {
     fn name(&self) -> &str {
         &self.tag
     }
-}
-
-/// The one of that name. They are in order where they were read; who adds some need not keep it.
-fn named<'a, T: Named>(tags: &'a [T], name: &str) -> Option<&'a T> {
-    match tags.binary_search_by(|tag| tag.name().cmp(name)) {
-        Ok(at) => tags.get(at),
-        Err(_) => tags.iter().find(|tag| tag.name() == name),
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// Reads `null` as the default, as Go does for every field that is no pointer.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Sorts tags by name in byte order; of those with one name the last stays.
-fn tags_by_name<'de, D: Deserializer<'de>, T: Named + Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let mut tags: Vec<T> = or_default(deserializer)?;
-    tags.reverse();
-    tags.sort_by(|a, b| a.name().cmp(b.name()));
-    tags.dedup_by(|later, kept| later.name() == kept.name());
-    Ok(tags)
-}
-
-fn null_when_empty<S: Serializer>(items: &[TagEvent], serializer: S) -> Result<S::Ok, S::Error> {
-    (!items.is_empty()).then_some(items).serialize(serializer)
-}
-
-/// RFC 3339 without fractions, as Kubernetes writes times.
-#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
-fn in_seconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -119,9 +119,10 @@ fn number_new(stream: &mut ImageStream) {
 /// Numbers a stream and those of its tags that changed. A tag that was stored without a number gets one, which is a
 /// change too.
 fn number(stream: &mut ImageStream, old: &ImageStream) {
+    let stored = old.spec.by_name();
     for tag in &mut stream.spec.tags {
         if tag.generation != Some(0) {
-            tag.generation = old.spec.tag(&tag.name).and_then(|stored| stored.generation);
+            tag.generation = stored.get(tag.name.as_str()).and_then(|stored| stored.generation);
         }
     }
     let is_numbered = stream.spec.tags.iter().all(|tag| tag.generation.unwrap_or_default() != 0);
@@ -130,7 +131,8 @@ fn number(stream: &mut ImageStream, old: &ImageStream) {
     stream.metadata.generation = Some(next);
     let namespace = stream.metadata.namespace.clone();
     for tag in &mut stream.spec.tags {
-        let is_changed = old.spec.tag(&tag.name).is_none_or(|stored| has_changed(tag, stored, namespace.as_deref()));
+        let stored = stored.get(tag.name.as_str());
+        let is_changed = stored.is_none_or(|stored| has_changed(tag, stored, namespace.as_deref()));
         if is_changed || tag.generation.unwrap_or_default() == 0 {
             tag.generation = Some(next);
         }
@@ -202,8 +204,9 @@ fn finish(mut stream: ImageStream, old: Option<&ImageStream>, context: &Context<
     let mut errors = invalid::of(&stream, old, context);
     stream.status.docker_image_repository = context.registry_host.repository(&stream);
     let namespace = stream.metadata.namespace.clone();
+    let stored = old.map(|old| old.spec.by_name()).unwrap_or_default();
     let is_changed = |tag: &&SpecTag| {
-        let stored = old.and_then(|old| old.spec.tag(&tag.name));
+        let stored = stored.get(tag.name.as_str());
         stored.is_none_or(|stored| has_changed(tag, stored, namespace.as_deref()))
     };
     let tags: Vec<String> = stream.spec.tags.iter().filter(is_changed).map(|tag| tag.name.clone()).collect();

@@ -1,15 +1,17 @@
 //! What Pinstream reads of an object: its slots, who owns it, and whether it forces look-up.
 //!
 //! One pass over any serde input, borrowing from it; everything else in the object is skipped unread. A field
-//! of an unexpected type holds no slots; the API server, not this, says what is wrong with it.
+//! of an unexpected type holds no slots; the API server, not this, says what is wrong with it. A field that is read and
+//! is there twice makes the object unreadable, as readers differ on which of the two counts.
+
+mod tolerant;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess};
 
+use self::tolerant::{As, Entries, Entry, Flag, Object, Reader, Text, Tolerant, once, skip_seq, tolerant};
 use super::kinds::Kind;
 
 /// Annotation on an object or its pod template that makes every image be looked up, whatever its registry
@@ -93,7 +95,7 @@ impl<'a> Workload<'a> {
     /// Reads an object of that kind.
     ///
     /// # Errors
-    /// Those of the input: it ends early, is no JSON, or repeats a field.
+    /// Those of the input: it ends early, is no JSON, or repeats a field that is read or on the way to one.
     pub fn read<D: Deserializer<'a>>(kind: &Kind, deserializer: D) -> Result<Self, D::Error> {
         let mut found = Found::default();
         Way { path: kind.path(), is_object: true, found: &mut found }.deserialize(deserializer)?;
@@ -105,7 +107,7 @@ impl<'a> Workload<'a> {
             name: found.object.name.0.clone().filter(|name| !name.is_empty()).unwrap_or_else(generated),
             force: found.object.annotations.force || found.template.annotations.force,
             excepted: [found.object.annotations.excepted, found.template.annotations.excepted],
-            has_controller: found.object.owner_references.0.iter().any(|owner| owner.controller.0),
+            has_controller: !found.object.owner_references.0.is_empty(),
             slots: found.spec.slots(),
         })
     }
@@ -137,6 +139,12 @@ struct Owner {
     controller: Flag,
 }
 
+impl Entry for Owner {
+    fn counts(&self) -> bool {
+        self.controller.0
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec<'a> {
@@ -163,6 +171,12 @@ struct Container<'a> {
     image: Text<'a>,
 }
 
+impl Entry for Container<'_> {
+    fn counts(&self) -> bool {
+        self.image.0.is_some()
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Volume<'a> {
@@ -172,14 +186,20 @@ struct Volume<'a> {
     image: ImageVolume<'a>,
 }
 
+impl Entry for Volume<'_> {
+    fn counts(&self) -> bool {
+        self.image.0.0.is_some()
+    }
+}
+
 #[derive(Default)]
 struct ImageVolume<'a>(Text<'a>);
 
 impl<'a> PodSpec<'a> {
     fn slots(self) -> Vec<Slot<'a>> {
-        let volumes = Entries(
-            self.volumes.0.into_iter().map(|volume| Container { name: volume.name, image: volume.image.0 }).collect(),
-        );
+        let as_container = |volume: Volume<'a>| Container { name: volume.name, image: volume.image.0 };
+        let volumes = self.volumes.0.into_iter().map(|(index, volume)| (index, as_container(volume)));
+        let volumes = Entries(volumes.collect());
         let lists = [
             (List::InitContainers, self.init_containers),
             (List::Containers, self.containers),
@@ -190,7 +210,7 @@ impl<'a> PodSpec<'a> {
         ];
         let mut slots = Vec::new();
         for (list, entries) in lists {
-            for (index, entry) in entries.0.into_iter().enumerate() {
+            for (index, entry) in entries.0 {
                 if let Some(image) = entry.image.0 {
                     slots.push(Slot { list, index, name: entry.name.0.unwrap_or_default(), image });
                 }
@@ -219,15 +239,26 @@ impl<'a> Reader<'a> for Way<'_, '_, 'a> {
     type Value = ();
 
     fn map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let (mut metadata, mut next) = (false, false);
         while let Some(Text(key)) = map.next_key()? {
             let key = key.as_deref().unwrap_or_default();
             match self.path.split_first() {
-                _ if self.is_object && key == "metadata" => self.found.object = map.next_value::<Object<_>>()?.0,
+                _ if self.is_object && key == "metadata" => {
+                    once(&mut metadata, key)?;
+                    self.found.object = map.next_value::<Object<_>>()?.0;
+                }
                 Some((first, path)) if first == key => {
+                    once(&mut next, key)?;
                     map.next_value_seed(Way { path, is_object: false, found: self.found })?;
                 }
-                None if key == "metadata" => self.found.template = map.next_value::<Object<_>>()?.0,
-                None if key == "spec" => self.found.spec = map.next_value::<Object<_>>()?.0,
+                None if key == "metadata" => {
+                    once(&mut metadata, key)?;
+                    self.found.template = map.next_value::<Object<_>>()?.0;
+                }
+                None if key == "spec" => {
+                    once(&mut next, key)?;
+                    self.found.spec = map.next_value::<Object<_>>()?.0;
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -252,160 +283,12 @@ impl<'a> Reader<'a> for Way<'_, '_, 'a> {
     fn other(self) {}
 }
 
-/// Reads values of one shape; those of another shape are skipped and read as nothing.
-trait Reader<'a>: Sized {
-    type Value;
-
-    fn text(self, _text: Cow<'a, str>) -> Self::Value {
-        self.other()
-    }
-
-    fn flag(self, _flag: bool) -> Self::Value {
-        self.other()
-    }
-
-    fn map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(self.other())
-    }
-
-    fn seq<A: SeqAccess<'a>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        skip_seq(seq)?;
-        Ok(self.other())
-    }
-
-    fn other(self) -> Self::Value;
-}
-
-fn skip_seq<'a, A: SeqAccess<'a>>(mut seq: A) -> Result<(), A::Error> {
-    while seq.next_element::<IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-/// The visitor behind every [`Reader`].
-struct Tolerant<R>(R);
-
-impl<'a, R: Reader<'a>> Visitor<'a> for Tolerant<R> {
-    type Value = R::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E: Error>(self, flag: bool) -> Result<R::Value, E> {
-        Ok(self.0.flag(flag))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<R::Value, E> {
-        Ok(self.0.text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<R::Value, E> {
-        Ok(self.0.text(Cow::Borrowed(text)))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<R::Value, E> {
-        Ok(self.0.other())
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<R::Value, A::Error> {
-        self.0.map(map)
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, seq: A) -> Result<R::Value, A::Error> {
-        self.0.seq(seq)
-    }
-}
-
-macro_rules! tolerant {
-    ([$($parameters:tt)*] $value:ty: $($body:tt)*) => {
-        impl<$($parameters)*> Reader<'de> for As<$value> {
-            type Value = $value;
-
-            $($body)*
-
-            fn other(self) -> $value {
-                <$value>::default()
-            }
-        }
-
-        impl<$($parameters)*> Deserialize<'de> for $value {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Tolerant(As::<$value>(PhantomData)))
-            }
-        }
-    };
-}
-
-/// Names the reader of a type.
-struct As<T>(PhantomData<T>);
-
-/// A string, if it is one.
-#[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
-
-tolerant! { ['de: 'a, 'a] Text<'a>:
-    fn text(self, text: Cow<'de, str>) -> Text<'a> {
-        Text(Some(text))
-    }
-}
-
-/// A boolean, if it is one.
-#[derive(Default)]
-struct Flag(bool);
-
-tolerant! { ['de] Flag:
-    fn flag(self, flag: bool) -> Flag {
-        Flag(flag)
-    }
-}
-
-/// A list, if it is one.
-struct Entries<T>(Vec<T>);
-
-impl<T> Default for Entries<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-tolerant! { ['de, T: Deserialize<'de> + Default] Entries<T>:
-    fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries<T>, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(Object(entry)) = seq.next_element()? {
-            entries.push(entry);
-        }
-        Ok(Entries(entries))
-    }
-}
-
-/// An object, if it is one.
-#[derive(Default)]
-struct Object<T>(T);
-
-tolerant! { ['de, T: Deserialize<'de> + Default] Object<T>:
-    fn map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Object)
-    }
-}
-
 tolerant! { ['de: 'a, 'a] ImageVolume<'a>:
     fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<ImageVolume<'a>, A::Error> {
-        let mut reference = Text(None);
+        let (mut reference, mut is_read) = (Text(None), false);
         while let Some(Text(key)) = map.next_key()? {
-            if key.as_deref() == Some("reference") {
+            if let Some(key @ "reference") = key.as_deref() {
+                once(&mut is_read, key)?;
                 reference = map.next_value()?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -425,12 +308,21 @@ struct Annotations<'a> {
 tolerant! { ['de: 'a, 'a] Annotations<'a>:
     fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations<'a>, A::Error> {
         let mut annotations = Annotations::default();
+        let (mut force, mut excepted) = (false, false);
         while let Some(Text(key)) = map.next_key()? {
-            let Text(value) = map.next_value()?;
             match key.as_deref() {
-                Some(RESOLVE_NAMES) => annotations.force |= value.as_deref() == Some("*"),
-                Some(POLICY_EXCEPT) => annotations.excepted = value.unwrap_or_default(),
-                _ => {}
+                Some(key @ RESOLVE_NAMES) => {
+                    once(&mut force, key)?;
+                    annotations.force = map.next_value::<Text<'_>>()?.0.as_deref() == Some("*");
+                }
+                Some(key @ POLICY_EXCEPT) => {
+                    once(&mut excepted, key)?;
+                    annotations.excepted = map.next_value::<Text<'_>>()?.0.unwrap_or_default();
+                }
+                // Others can be long, and need not be text.
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         Ok(annotations)
@@ -438,119 +330,4 @@ tolerant! { ['de: 'a, 'a] Annotations<'a>:
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::workload::Kinds;
-
-    fn read<'a>(kind: &str, object: &'a Value) -> (Vec<(String, &'a str)>, Workload<'a>) {
-        let kind = Kind::parse(kind).unwrap();
-        let workload = Workload::read(&kind, object).unwrap();
-        let slot = |slot: &Slot<'a>| {
-            let pointer = slot.pointer(&kind);
-            let image = object.pointer(&pointer).and_then(Value::as_str).unwrap();
-            assert_eq!(image, slot.image);
-            (pointer, image)
-        };
-        (workload.slots.iter().map(slot).collect(), workload)
-    }
-
-    #[test]
-    fn every_list_of_a_pod_has_its_slots() {
-        let pod = json!({"metadata": {"name": "p"}, "spec": {
-            "containers": [{"name": "a", "image": "one"}, {"name": "b"}, {"name": "c", "image": "two"}],
-            "initContainers": [{"name": "i", "image": "zero"}],
-            "ephemeralContainers": [{"name": "e", "image": "debug"}],
-            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "image": {"reference": "data", "pullPolicy": "Always"}}]}});
-        let (slots, workload) = read("/Pod=", &pod);
-        let expected = [
-            ("/spec/initContainers/0/image", "zero"),
-            ("/spec/containers/0/image", "one"),
-            ("/spec/containers/2/image", "two"),
-            ("/spec/ephemeralContainers/0/image", "debug"),
-            ("/spec/volumes/1/image/reference", "data"),
-        ];
-        assert_eq!(slots, expected.map(|(pointer, image)| (pointer.to_owned(), image)));
-        assert_eq!((workload.name.as_ref(), workload.slots[4].name.as_ref()), ("p", "w"));
-        assert!(!workload.force && !workload.has_controller);
-    }
-
-    #[rstest]
-    #[case("apps/Deployment=/spec/template", "/spec/template/spec/containers/0/image")]
-    #[case("batch/CronJob=/spec/jobTemplate/spec/template", "/spec/jobTemplate/spec/template/spec/containers/0/image")]
-    #[case("/PodTemplate=/template", "/template/spec/containers/0/image")]
-    #[case("x/Y=/a~1b/1/c", "/a~1b/1/c/spec/containers/0/image")]
-    #[case("tekton.dev/Task=", "/spec/steps/0/image")]
-    fn template_is_found_by_its_pointer(#[case] kind: &str, #[case] pointer: &str) {
-        let mut object = json!("app:1");
-        for token in pointer.split('/').skip(1).collect::<Vec<_>>().into_iter().rev() {
-            object = match token {
-                "0" => json!([object]),
-                "1" => json!([null, object]),
-                "a~1b" => json!({"a/b": object}),
-                key => json!({key: object}),
-            };
-        }
-        assert_eq!(read(kind, &object).0, [(pointer.to_owned(), "app:1")]);
-    }
-
-    #[rstest]
-    #[case(json!({"metadata": {"annotations": {RESOLVE_NAMES: "*"}}}), true)]
-    #[case(json!({"spec": {"template": {"metadata": {"annotations": {"a": "b", RESOLVE_NAMES: "*"}}}}}), true)]
-    #[case(json!({"metadata": {"annotations": {RESOLVE_NAMES: "true"}}}), false)]
-    #[case(json!({"metadata": {"annotations": {RESOLVE_NAMES: "kc"}}}), false)]
-    #[case(json!({"metadata": {"labels": {RESOLVE_NAMES: "*"}}}), false)]
-    #[case(json!({"spec": {"metadata": {"annotations": {RESOLVE_NAMES: "*"}}}}), false)]
-    fn look_up_is_forced_by_object_or_template(#[case] object: Value, #[case] force: bool) {
-        assert_eq!(read("apps/Deployment=/spec/template", &object).1.force, force);
-    }
-
-    #[test]
-    fn exceptions_of_object_and_template_are_read() {
-        let annotated = |value: Value| json!({"annotations": {"a": "b", POLICY_EXCEPT: value}});
-        let object = json!({"metadata": annotated(json!("web, job")),
-            "spec": {"template": {"metadata": annotated(json!("*"))}}});
-        assert_eq!(read("apps/Deployment=/spec/template", &object).1.excepted, ["web, job", "*"]);
-        let object = json!({"metadata": annotated(json!(1)), "spec": {"metadata": annotated(json!("*"))}});
-        assert_eq!(read("/Pod=", &object).1.excepted, ["", ""]);
-    }
-
-    #[test]
-    fn only_an_owner_that_controls_counts() {
-        let owned = |flag: Value| json!({"metadata": {"ownerReferences": [{"name": "x"}, {"controller": flag}]}});
-        assert!(read("/Pod=", &owned(json!(true))).1.has_controller);
-        assert!(!read("/Pod=", &owned(json!(false))).1.has_controller);
-        assert!(!read("/Pod=", &owned(json!(null))).1.has_controller);
-    }
-
-    #[test]
-    fn generated_names_are_marked() {
-        let pod = json!({"metadata": {"generateName": "web-"}});
-        assert_eq!(read("/Pod=", &pod).1.name, "web-*");
-    }
-
-    #[rstest]
-    #[case(json!({"spec": {"containers": "none", "volumes": {"image": {"reference": "x"}}, "steps": true}}))]
-    #[case(json!({"spec": {"containers": [null, 1, "x", {"image": 5}, {"image": null}, {"image": ["x"]}]}}))]
-    #[case(json!({"spec": {"volumes": [{"image": "x"}, {"image": {"reference": {}}}]}}))]
-    #[case(json!({"spec": [], "metadata": 7}))]
-    #[case(json!([{"spec": {"containers": [{"image": "x"}]}}]))]
-    #[case(json!(null))]
-    #[case(json!(1.5))]
-    fn unexpected_types_hold_no_slots(#[case] object: Value) {
-        assert_eq!(read("/Pod=", &object).0, []);
-        assert_eq!(read("apps/Deployment=/spec/template", &object).0, []);
-    }
-
-    #[test]
-    fn strings_without_escapes_are_borrowed() {
-        let kinds = Kinds::default();
-        let text = r#"{"spec": {"containers": [{"name": "a", "image": "one"}, {"image": "t\u0077o"}]}}"#;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let workload = Workload::read(kinds.find("", "Pod").unwrap(), &mut json).unwrap();
-        assert!(matches!(workload.slots[0].image, Cow::Borrowed("one")));
-        assert_eq!(workload.slots[1].image, "two");
-    }
-}
+mod tests;

@@ -17,23 +17,29 @@ use pinstream::metrics::Metrics;
 use pinstream::server::Phase;
 use pinstream::server::certificate::{Certificate, Files, tls_config};
 use pinstream::server::listener::{Limits, Listener};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::control_plane::{ControlPlane, Namespace};
+use crate::release::{PINNED, Release};
+use crate::service::Service;
+use crate::webhook::{Webhook, by_url};
+
 /// Serves while it lives.
 pub struct Constant {
     /// Where, on 127.0.0.1.
-    pub port: u16,
+    port: u16,
     /// The CA of its certificate.
-    pub ca: PathBuf,
+    ca: PathBuf,
     calls: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
 impl Constant {
     /// `patch` is what `/patch` answers, JSON.
-    pub fn start(folder: &Path, patch: &str) -> Self {
+    fn start(folder: &Path, patch: &str) -> Self {
         let mut certs = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pinstream"));
         certs.args(["certs", "--out"]).arg(folder).assert().success();
         let files = Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
@@ -68,6 +74,33 @@ impl Constant {
     /// How often it was called.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// A constant beside a release: reached through a Service like it, sent the same objects, and its patch is the same.
+pub struct Beside<'plane> {
+    /// What answers.
+    pub server: Constant,
+    plane: &'plane ControlPlane,
+    service: Service,
+    conditions: Value,
+}
+
+impl<'plane> Beside<'plane> {
+    /// Nothing is sent to it yet.
+    pub fn start(plane: &'plane ControlPlane, release: &Release<'_>) -> Self {
+        let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": PINNED}]).to_string();
+        let (server, service) = (Constant::start(&plane.folder("constant"), &patch), Service::start());
+        service.lead_to(vec![server.port]);
+        let configuration = plane.admin().get(&["mutatingwebhookconfiguration", &release.name]);
+        let conditions = configuration["webhooks"][0]["matchConditions"].clone();
+        Self { server, plane, service, conditions }
+    }
+
+    /// Has it answer for a namespace, with what is at that path.
+    pub fn register(&self, namespace: &Namespace, path: &str) -> Webhook<'plane> {
+        let client = by_url(self.service.port, path);
+        Webhook::register_with(self.plane, namespace, client, &self.server.ca, &self.conditions)
     }
 }
 

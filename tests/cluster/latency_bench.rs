@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::constant::Constant;
+use crate::constant::Beside;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::release::{PINNED, Reach, Release, image_of_pod};
-use crate::service::Service;
 use crate::waiting::eventually;
-use crate::webhook::{Webhook, by_url};
 
 /// Pods of each sort. They are created in turns.
 const PODS: usize = 1500;
@@ -28,20 +26,15 @@ struct Sort<'n> {
 
 /// Prints p50 and p99 of each sort of Pods.
 pub fn pod_creation(plane: &ControlPlane) {
-    let release = Release::install(plane, Reach::Service, &json!({"logs": {"level": "info"}}));
+    let values = |policy: bool| json!({"logs": {"level": "info"}, "policy": {"enabled": policy}});
+    let release = Release::install(plane, Reach::Service, &values(false));
     let pinned = release.working_namespace(&json!({}));
+    // The API server asks it twice: what becomes of a Pod, and whether it is as the policy wants it.
+    let judging = Release::install(plane, Reach::Service, &values(true));
+    let judged = judging.working_namespace(&json!({}));
     let [none, constant, patched] = [(); 3].map(|()| plane.namespace());
-    let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": PINNED}]).to_string();
-    let server = Constant::start(&plane.folder("constant"), &patch);
-    // Reached through a Service like the release, and sent the same objects.
-    let service = Service::start();
-    service.lead_to(vec![server.port]);
-    let configuration = plane.admin().get(&["mutatingwebhookconfiguration", &release.name]);
-    let conditions = &configuration["webhooks"][0]["matchConditions"];
-    let register = |namespace: &Namespace, path: &str| {
-        Webhook::register_with(plane, namespace, by_url(service.port, path), &server.ca, conditions)
-    };
-    let _webhooks = [register(&constant, "/mutate"), register(&patched, "/patch")];
+    let beside = Beside::start(plane, &release);
+    let _webhooks = [beside.register(&constant, "/mutate"), beside.register(&patched, "/patch")];
     let image = "registry.example/app:1";
     let sort = |name, namespace, image, expected| Sort { name, namespace, image, expected, took: Vec::new() };
     let mut sorts = [
@@ -50,11 +43,12 @@ pub fn pod_creation(plane: &ControlPlane) {
         sort("sent, no such stream", &pinned, "nothing:1", "nothing:1"),
         sort("constant patch", &patched, "keycloak:20.0", PINNED),
         sort("pinned", &pinned, "keycloak:20.0", PINNED),
+        sort("pinned and judged", &judged, "keycloak:20.0", PINNED),
         sort("skipped by matchConditions", &pinned, image, image),
     ];
     eventually("the constant server is called", || {
         constant.kubectl(&["run", "dry", "--image=keycloak:20.0", "--dry-run=server"]).ok();
-        image_of_pod(&patched, "keycloak:20.0") == PINNED && server.calls() > 1
+        image_of_pod(&patched, "keycloak:20.0") == PINNED && beside.server.calls() > 1
     });
     for turn in 0..WARM_UP + PODS {
         for sort in &mut sorts {

@@ -32,6 +32,7 @@ mod directory_tests;
 mod disturbed;
 mod faults;
 mod gate;
+mod idle_bench;
 mod import_bench;
 mod import_crash_tests;
 mod import_leader_tests;
@@ -210,12 +211,13 @@ fn trial<On: 'static>(shared: &Arc<Shared>, (name, test): Test<On>, on: fn(&Shar
 
 /// Runs the benches whose names contain that, each on a control plane of its own.
 fn bench(tools: &Tools, filter: &str) {
-    let benches: [Test; 6] = [
+    let benches: [Test; 7] = [
         ("pod_creation", latency_bench::pod_creation),
         ("import", import_bench::import),
         ("schedule", import_bench::schedule),
         ("pictures", pictures_bench::pictures),
         ("saturation", saturation_bench::saturation),
+        ("idle", idle_bench::idle),
         ("soak", soak_tests::soak),
     ];
     for (_, bench) in benches.into_iter().filter(|(name, _)| name.contains(filter)) {

@@ -11,18 +11,16 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::constant::Constant;
+use crate::constant::Beside;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::release::{PINNED, Reach, Release, image_of_pod};
-use crate::service::Service;
 use crate::user::User;
 use crate::waiting::eventually;
-use crate::webhook::{Webhook, by_url};
 
 /// How many clients there are at once, each with a connection of its own and one request at a time.
 const CLIENTS: [usize; 5] = [1, 4, 16, 100, 500];
-/// How often each sort has its turn, and for how long.
-const ROUNDS: usize = 3;
+/// How often each sort has its turn, and for how long: each is once the first.
+const ROUNDS: usize = 4;
 const TURN: Duration = Duration::from_secs(4);
 /// What is written.
 const IMAGE: &str = "keycloak:20.0";
@@ -45,15 +43,8 @@ pub fn saturation(plane: &ControlPlane) {
     let judging = Release::install(plane, Reach::Service, &json!({}));
     let judged = judging.working_namespace(&json!({}));
     let [none, patched] = [(); 2].map(|()| plane.namespace());
-    let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": PINNED}]).to_string();
-    let server = Constant::start(&plane.folder("constant"), &patch);
-    // Reached through a Service like the release, and sent the same objects.
-    let service = Service::start();
-    service.lead_to(vec![server.port]);
-    let configuration = plane.admin().get(&["mutatingwebhookconfiguration", &release.name]);
-    let conditions = &configuration["webhooks"][0]["matchConditions"];
-    let client = by_url(service.port, "/patch");
-    let _webhook = Webhook::register_with(plane, &patched, client, &server.ca, conditions);
+    let beside = Beside::start(plane, &release);
+    let _webhook = beside.register(&patched, "/patch");
     eventually("the constant is answered", || image_of_pod(&patched, IMAGE) == PINNED);
     let runtime = Runtime::new().unwrap();
     println!("clients  Pods                     Pods/s   of none      p50 (added)         p99 (added)");
@@ -66,8 +57,10 @@ pub fn saturation(plane: &ControlPlane) {
             sort("pinned and judged", &judged, PINNED),
         ];
         let clients: Vec<Client> = (0..count).map(|_| client_of(plane.admin())).collect();
-        for _ in 0..ROUNDS {
-            for sort in &mut sorts {
+        runtime.block_on(connect(&clients, plane.admin().server()));
+        for round in 0..ROUNDS {
+            for place in 0..sorts.len() {
+                let sort = &mut sorts[(round + place) % ROUNDS];
                 runtime.block_on(sort.turn(&clients, plane.admin().server()));
             }
         }
@@ -118,6 +111,13 @@ impl Sort<'_> {
         self.took.sort_unstable();
         let at = |percent: usize| self.took[self.took.len() * percent / 100].as_secs_f64() * 1e3;
         (self.rates[self.rates.len() / 2], at(50), at(99))
+    }
+}
+
+/// Opens the connection of each client, which nothing that is measured has to wait for then.
+async fn connect(clients: &[Client], server: &str) {
+    for client in clients {
+        client.get(format!("{server}/version")).send().await.unwrap().bytes().await.unwrap();
     }
 }
 

@@ -8,8 +8,11 @@ use crate::pinstream::ask;
 
 /// What is looked at, by the names of the metrics.
 const MEASURES: [&str; 4] = ["process_resident_memory_bytes", "process_open_fds", "process_threads", "pinstream_tasks"];
-/// By how much of what it was memory may grow, and by how much anyway: the allocator keeps some.
-const MEMORY: (f64, f64) = (0.05, 4.0 * 1024.0 * 1024.0);
+/// By how much of what it was memory may grow.
+const MEMORY: f64 = 0.02;
+/// By how much anyway, and by how much more in the first minutes, in which what an allocator keeps is not all there yet.
+const KEPT: (f64, f64) = (1024.0 * 1024.0, 3.0 * 1024.0 * 1024.0);
+const FIRST: Duration = Duration::from_mins(10);
 /// By how many descriptors, threads or tasks a process may have more after the load than before.
 const LEFT: f64 = 3.0;
 
@@ -71,8 +74,10 @@ impl Samples {
         let mut grown = Vec::new();
         for (process, samples) in &self.under_load {
             let (before, now) = (mean(samples, 0, 1), mean(samples, 0, 3));
+            let length = samples.last().map(|sample| sample.after).unwrap_or_default().max(FIRST);
+            let most = before * (1.0 + MEMORY) + KEPT.0 + KEPT.1 * FIRST.div_duration_f64(length);
             // What was not to be read is no good sign either.
-            if now.is_nan() || before.is_nan() || now > before * (1.0 + MEMORY.0) + MEMORY.1 {
+            if now.is_nan() || before.is_nan() || now > most {
                 grown.push(format!("memory of {process}: {before:.0}, then {now:.0}"));
             }
         }

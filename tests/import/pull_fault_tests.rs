@@ -1,9 +1,13 @@
 //! Upstreams that lie, break off, limit or never end: no client ever has a wrong blob, and nothing wrong is kept.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use pinstream::digest::Digest;
 use pinstream::mirror::content::Limits;
 use pinstream::mirror::{Contents as _, Part, PullError};
 use pinstream::registry::Settings;
@@ -49,7 +53,7 @@ fn files(mirror: &Mirror) -> Vec<String> {
     let mut folders = vec![mirror.folder.path().to_owned()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+        for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { folders.push(path) } else { files.push(path.display().to_string()) }
         }
@@ -249,6 +253,32 @@ async fn upstream_that_is_silent_or_too_slow_is_given_up() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_that_stalls_holds_no_more_room_than_what_it_sent() {
+    const ANNOUNCED: usize = 1 << 30;
+    const SENT: usize = 1 << 20;
+    let mut image = Layered::new(1, SENT);
+    image.manifest = image.manifest.replace(&format!("\"size\":{SENT}"), &format!("\"size\":{ANNOUNCED}"));
+    image.digest = Digest::of(image.manifest.as_bytes());
+    let registry =
+        registry(&image, |image, _, _| Reply::Vanished { announced: ANNOUNCED, body: image.layer.clone() }).await;
+    let mirror = mirror(patient).await;
+    mirror.put(stream(&app(), &[("1", &[(&format!("{}/a", registry.host), &image.digest)])]));
+    let mut blob = mirror.content.blob(&app(), &image.layer_digest, Part::Whole).await.unwrap();
+    assert_eq!(blob.size, ANNOUNCED as u64);
+    // The last piece that came may not be written down yet.
+    soon("it begins to come", async {
+        let mut came = 0;
+        while came < SENT / 2 {
+            came += blob.body.next().await.unwrap().unwrap().len();
+        }
+    })
+    .await;
+    let spool = files(&mirror).into_iter().find(|file| file.contains(image.layer_digest.hex())).unwrap();
+    let held = fs::metadata(spool).unwrap().blocks() * 512;
+    assert!(held < 4 * SENT as u64, "{held} bytes of the disk are held");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,3 +157,41 @@ async fn images_are_pulled_from_their_source_while_the_disk_is_full_and_kept_whe
     upstream.is_gone.store(true, Ordering::Relaxed);
     assert_eq!(layer().await, (200, upstream.layer.clone()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pull_in_the_middle_of_which_the_disk_is_full_is_completed_from_its_source() {
+    for knows_ranges in [true, false] {
+        let Some(room) = Room::find() else { return };
+        let upstream = Upstream::start(1 << 20).await;
+        upstream.knows_ranges.store(knows_ranges, Ordering::Relaxed);
+        let arguments = ["--no-import", "--registry-listen", "127.0.0.1:0", "--storage", "room/kept"];
+        let server = room.serve("size=4m", false, &arguments, |seed| {
+            fs::write(seed.join("streams/app.json"), upstream.stream().to_string()).unwrap();
+        });
+        let client = server.client(&[], |client| client);
+        // What is not a layer comes at once.
+        let manifest = format!("{}/v2/demo/app/manifests/1", server.registry());
+        assert_eq!(client.get(manifest).send().await.unwrap().status(), 200);
+        upstream.gate.send_replace(false);
+        let begin = async |range: &str| {
+            let layer = format!("{}{}", server.registry(), upstream.layer_path());
+            let mut answer = client.get(layer).header("range", range).send().await.unwrap();
+            let first = answer.chunk().await.unwrap().unwrap();
+            (answer, first.to_vec())
+        };
+        let (mut whole, mut came) = begin("bytes=0-").await;
+        let (mut part, mut came_of_part) = begin("bytes=7-199999").await;
+        fill(&server);
+        upstream.gate.send_replace(true);
+        while let Some(chunk) = whole.chunk().await.unwrap() {
+            came.extend_from_slice(&chunk);
+        }
+        while let Some(chunk) = part.chunk().await.unwrap() {
+            came_of_part.extend_from_slice(&chunk);
+        }
+        assert!(came == upstream.layer && came_of_part == upstream.layer[7..200_000]);
+        assert!(server.metric(r#"pinstream_storage_keep_failures_total{reason="full"}"#).await > 0.0);
+        until("nothing is left of it", async || files(&inside(&server, "kept/spool")).is_empty()).await;
+        assert_eq!(server.metric("pinstream_storage_objects").await, 1.0);
+    }
+}

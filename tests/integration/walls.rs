@@ -16,6 +16,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("policy", &["glob"]),
     ("index", &["reference", "stream"]),
     ("audit", &["digest", "reference", "stream"]),
+    ("admission/before", &["workload"]),
     ("admission/decide", &["reference", "stream", "workload", "index"]),
     ("admission/judge", &["reference", "stream", "workload", "policy", "admission"]),
     ("admission/review", &["reference", "stream", "workload", "index", "policy", "admission", "json"]),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 use super::{Answer, log_malformed, operation};
-use crate::admission::judge::Judgement;
+use crate::admission::decide::shorten;
+use crate::admission::judge::{Judgement, NAMED_MAX};
 use crate::admission::review::{self, Asked, Judged, NoReview, Policy};
 use crate::metrics::Metrics;
 use crate::policy::Exceptions;
@@ -94,9 +95,12 @@ impl PolicyWebhook {
 
 /// One line for an object with images that should be pinned and are not.
 fn log(asked: &Asked<'_>, object: &Workload<'_>, judgement: &Judgement<'_>, refusal: Option<&str>) {
-    let images: Vec<_> = judgement.unpinned().map(|slot| &*slot.image).collect();
+    let mut images: Vec<_> = judgement.unpinned().take(NAMED_MAX).map(|slot| shorten(slot.image.to_string())).collect();
     if images.is_empty() {
         return;
+    }
+    if let Some(more) = judgement.unpinned().count().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        images.push(format!("and {more} more"));
     }
     let message = if refusal.is_some() { "object refused by the policy" } else { "images are not pinned" };
     // Users wrote the images, so they are escaped.

@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::decide::{Part, WARNING_LENGTH_MAX, Write as Operation};
+use crate::admission::decide::{Part, WARNING_LENGTH_MAX, WARNINGS_MAX, Write as Operation};
 use crate::workload::{Kinds, Workload};
 
 const D1: &str = "quay.io/k/k@sha256:87fbabfd7d6add32fe8c9cce0d829e1257a1398a1850fcd45f8fd0e659b5a46c";

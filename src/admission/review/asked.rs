@@ -46,13 +46,21 @@ pub(in crate::admission) struct Request<'a, O> {
     pub old_object: Option<O>,
 }
 
+/// What is known of a request when one of its objects is come across. An API server says all of it before.
+#[derive(Clone, Copy)]
+pub(in crate::admission) struct Known<'k> {
+    pub kind: Option<&'k GroupKind<'k>>,
+    pub operation: Option<&'k str>,
+    pub sub_resource: Option<&'k str>,
+}
+
 /// How an object of a review is read when it is come across.
 pub(in crate::admission) trait Objects<'a>: Copy {
     /// What is read of it.
     type Object;
 
-    /// Reads an object. The kind is that of the request, if it was come across already.
-    fn read<D: Deserializer<'a>>(self, kind: Option<&GroupKind<'_>>, object: D) -> Result<Self::Object, D::Error>;
+    /// Reads an object of which that is known.
+    fn read<D: Deserializer<'a>>(self, known: Known<'_>, object: D) -> Result<Self::Object, D::Error>;
 }
 
 /// Objects are left for later, as JSON text.
@@ -62,7 +70,7 @@ struct AsText;
 impl<'a> Objects<'a> for AsText {
     type Object = &'a RawValue;
 
-    fn read<D: Deserializer<'a>>(self, _: Option<&GroupKind<'_>>, object: D) -> Result<&'a RawValue, D::Error> {
+    fn read<D: Deserializer<'a>>(self, _: Known<'_>, object: D) -> Result<&'a RawValue, D::Error> {
         <&RawValue>::deserialize(object)
     }
 }
@@ -169,7 +177,8 @@ impl<'a, O: Objects<'a>> Visitor<'a> for RequestVisitor<O> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut uid, mut operation, mut kind, mut sub_resource, mut namespace, mut name) = Default::default();
+        let (mut uid, mut kind, mut namespace, mut name) = Default::default();
+        let (mut operation, mut sub_resource): (Option<Cow<'_, str>>, Option<Cow<'_, str>>) = Default::default();
         let (mut object, mut old_object) = (None, None);
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
@@ -179,9 +188,17 @@ impl<'a, O: Objects<'a>> Visitor<'a> for RequestVisitor<O> {
                 "subResource" => text(&mut sub_resource, "subResource", &mut map)?,
                 "namespace" => text(&mut namespace, "namespace", &mut map)?,
                 "name" => text(&mut name, "name", &mut map)?,
-                "object" => once(&mut object, "object", map.next_value_seed(Nullable(Object(self.0, kind.as_ref())))?)?,
-                "oldObject" => {
-                    once(&mut old_object, "oldObject", map.next_value_seed(Nullable(Object(self.0, kind.as_ref())))?)?;
+                "object" | "oldObject" => {
+                    let known = Known {
+                        kind: kind.as_ref(),
+                        operation: operation.as_deref(),
+                        sub_resource: sub_resource.as_deref(),
+                    };
+                    let read = map.next_value_seed(Nullable(Object(self.0, known)))?;
+                    match &*key {
+                        "object" => once(&mut object, "object", read)?,
+                        _ => once(&mut old_object, "oldObject", read)?,
+                    }
                 }
                 _ => skip(&mut map)?,
             }
@@ -219,10 +236,10 @@ fn skip<'a, A: MapAccess<'a>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }
 
-/// An object of a request, and the kind it is of as far as that is known.
-struct Object<'k, 'a, O>(O, Option<&'k GroupKind<'a>>);
+/// An object of a request, and what is known of that.
+struct Object<'k, O>(O, Known<'k>);
 
-impl<'a, O: Objects<'a>> DeserializeSeed<'a> for Object<'_, '_, O> {
+impl<'a, O: Objects<'a>> DeserializeSeed<'a> for Object<'_, O> {
     type Value = O::Object;
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<O::Object, D::Error> {

@@ -49,6 +49,21 @@ fn add(path: &str, value: impl Into<Value>) -> Value {
 }
 
 #[test]
+fn stream_with_more_tags_than_any_has_is_refused() {
+    let of = |count: usize| {
+        let tags: Vec<_> = (0..count).map(|number| tag(&format!("{number:05}"), 1, "q.io/a:1")).collect();
+        stream(&json!({"name": "app", "namespace": "demo"}), &json!(tags))
+    };
+    assert!(matches!(decided(&of(TAGS_MAX), None), Decision::Allowed { .. }));
+    let Decision::Refused(invalid) = decided(&of(TAGS_MAX + 1), Some(&of(30_000))) else { panic!("it is allowed") };
+    assert_eq!(
+        invalid.to_string(),
+        "ImageStream \"app\" is invalid: spec.tags: Too many: a stream has at most 5000, this one has 5001"
+    );
+    assert!(matches!(decided(&of(3), Some(&of(30_000))), Decision::Allowed { .. }));
+}
+
+#[test]
 fn new_stream_is_numbered_and_defaulted() {
     let tags = json!([
         {"name": "b", "from": {"kind": "DockerImage", "name": "q.io/a:1"}},

@@ -195,8 +195,9 @@ impl Fetch {
         });
     }
 
-    /// A part of it, as soon as it comes. `turn` is the number of the namespace that wants it.
-    pub(super) async fn blob(&self, part: Part, turn: usize) -> Result<Blob, PullError> {
+    /// A part of it, as soon as it comes, and the spool that it is read from. `turn` is the number of the namespace that wants
+    /// it.
+    pub(super) async fn blob(&self, part: Part, turn: usize) -> Result<(Blob, SpoolReader), PullError> {
         let size = self.wanted.size;
         let range = part.of(size).ok_or(PullError::Range(size))?;
         // Something without bytes has no last one that could be kept back.
@@ -206,7 +207,7 @@ impl Fetch {
         match self.reader.get() {
             Some(reader) if stage != Stage::Failed => {
                 let body = withheld(reader, range.clone(), size);
-                Ok(Blob { size, range, body })
+                Ok((Blob { size, range, body }, reader.clone()))
             }
             _ => Err(self.trouble(turn)),
         }

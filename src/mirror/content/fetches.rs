@@ -211,7 +211,7 @@ impl<H: Home> Fetches<H> {
                 Err(Trouble::Spool(error)) => {
                     let error = self.storage.unspooled(error);
                     let text = format!("{digest} cannot be written down while it comes: {error}");
-                    spool.fail(&text);
+                    spool.stop(&text);
                     return Err(failed(PullError::Storage(text)));
                 }
             }

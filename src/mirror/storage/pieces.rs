@@ -60,14 +60,31 @@ impl Ahead {
     }
 }
 
-/// Hands on what is whole and has the right digest; the last piece waits until that is known. `end` is told whether it has.
+/// The beginning of something whose rest is elsewhere.
+#[derive(Clone)]
+pub(in crate::mirror) struct Beginning {
+    /// Its digest, as far as it is worked out.
+    pub(in crate::mirror) hasher: Hasher,
+    /// How many bytes it has.
+    pub(in crate::mirror) length: u64,
+}
+
+impl Beginning {
+    /// Nothing is there yet.
+    pub(in crate::mirror) fn none(digest: &Digest) -> Self {
+        Self { hasher: digest.hasher(), length: 0 }
+    }
+}
+
+/// Hands on what follows a beginning, if that makes something of that digest and size; the last piece waits until that is
+/// known. `end` is told whether it does.
 pub(in crate::mirror) fn checked(
     body: BoxStream<'static, io::Result<Bytes>>,
-    digest: &Digest,
-    size: u64,
+    (digest, size): (&Digest, u64),
+    Beginning { hasher, length }: Beginning,
     end: impl FnOnce(bool) -> BoxFuture<'static, ()> + Send + 'static,
 ) -> BoxStream<'static, io::Result<Bytes>> {
-    let check = Check { body, digest: digest.clone(), hasher: digest.hasher(), left: size, end: Some(end) };
+    let check = Check { body, digest: digest.clone(), hasher, left: size.saturating_sub(length), end: Some(end) };
     stream::unfold(check, async |mut check| check.next().await.map(|piece| (piece, check))).boxed()
 }
 

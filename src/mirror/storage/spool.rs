@@ -11,13 +11,12 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::pieces::{PIECE, read};
+use super::pieces::{self, Beginning, PIECE, read};
 use crate::digest::{Digest, Hasher};
-use crate::files;
 
 /// A leftover is not younger than this: between making a file and locking it there is a moment.
 const YOUNG: Duration = Duration::from_mins(1);
@@ -30,7 +29,7 @@ pub struct Spool {
     file: Arc<SpoolFile>,
     /// Of what is written down, if nothing is being written.
     hasher: Hasher,
-    writing: Option<JoinHandle<io::Result<Hasher>>>,
+    writing: Option<JoinHandle<(Hasher, io::Result<()>)>>,
     given: u64,
     progress: Arc<watch::Sender<Progress>>,
 }
@@ -66,10 +65,12 @@ pub enum SpoolError {
 }
 
 /// How far a download is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Progress {
     written: u64,
     end: Option<Result<(), Arc<str>>>,
+    /// What there is of one that cannot be written down to its end.
+    beginning: Option<Beginning>,
 }
 
 /// A file that is removed when nobody has it any more, and locked as long as somebody does.
@@ -86,10 +87,11 @@ impl Drop for SpoolFile {
 }
 
 impl Spool {
-    /// Makes one in a folder, with room for so many bytes. Blocks.
+    /// Makes one in a folder that has room for so many bytes. None of it is taken before they come: whoever announces much
+    /// and sends nothing holds nothing. Blocks.
     pub(super) fn create(folder: &Path, digest: &Digest, size: u64) -> io::Result<Self> {
         let file = SpoolFile::create(folder, digest)?;
-        file.take_room(size)?;
+        file.look_for_room(size)?;
         let (progress, hasher) = (Arc::new(watch::Sender::new(Progress::default())), digest.hasher());
         Ok(Self { digest: digest.clone(), file: Arc::new(file), hasher, writing: None, given: 0, progress })
     }
@@ -117,10 +119,12 @@ impl Spool {
         let mut hasher = std::mem::take(&mut self.hasher);
         self.given += bytes.len() as u64;
         let written = move || {
-            file.file.write_all_at(&bytes, at)?;
-            hasher.update(&bytes);
-            progress.send_modify(|progress| progress.written = at + bytes.len() as u64);
-            io::Result::Ok(hasher)
+            let written = file.file.write_all_at(&bytes, at);
+            if written.is_ok() {
+                hasher.update(&bytes);
+                progress.send_modify(|progress| progress.written = at + bytes.len() as u64);
+            }
+            (hasher, written)
         };
         self.writing = Some(spawn_blocking(written));
         Ok(())
@@ -132,7 +136,9 @@ impl Spool {
     /// If it cannot be written.
     pub async fn flush(&mut self) -> io::Result<()> {
         if let Some(writing) = self.writing.take() {
-            self.hasher = writing.await??;
+            let (hasher, written) = writing.await?;
+            self.hasher = hasher;
+            return written;
         }
         Ok(())
     }
@@ -167,6 +173,15 @@ impl Spool {
     pub fn fail(self, why: &str) {
         self.progress.send_modify(|progress| progress.end = Some(Err(why.into())));
     }
+
+    /// Ends the download, of which no more can be written down. Readers get an error, and the beginning of it, if they
+    /// can have the rest from elsewhere.
+    pub fn stop(self, why: &str) {
+        self.progress.send_modify(|progress| {
+            progress.beginning = Some(Beginning { hasher: self.hasher, length: progress.written });
+            progress.end = Some(Err(why.into()));
+        });
+    }
 }
 
 impl Checked {
@@ -191,6 +206,19 @@ impl SpoolReader {
             Err(error) => Some((Err(error), (reader, 0..0))),
         };
         stream::unfold((self.clone(), range), step).boxed()
+    }
+
+    /// What there is of a download that could not be written down to its end.
+    pub(in crate::mirror) fn beginning(&self) -> Option<Beginning> {
+        self.progress.borrow().beginning.clone()
+    }
+
+    /// Bytes of the beginning. They are there for as long as they are read.
+    pub(in crate::mirror) fn read_beginning(
+        &self,
+        range: Range<u64>,
+    ) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+        Ok(pieces::of_file(self.file.file.try_clone()?, range))
     }
 
     /// The next bytes of a range, as soon as there are some.
@@ -235,13 +263,11 @@ impl SpoolFile {
 }
 
 impl SpoolFile {
-    /// So that what was begun to be passed on does not break off for want of room. Where room cannot be taken beforehand,
-    /// it is found out later.
-    fn take_room(&self, size: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size).map_err(io::Error::from) {
-            Err(error) if files::is_full(&error) => Err(error),
-            _ => Ok(()),
-        }
+    /// Whether there is room now. What file systems say that do not know is not believed.
+    fn look_for_room(&self, size: u64) -> io::Result<()> {
+        let Ok(system) = rustix::fs::fstatvfs(&self.file) else { return Ok(()) };
+        let is_full = system.f_blocks > 0 && system.f_bavail.saturating_mul(system.f_frsize) < size;
+        if is_full { Err(Errno::NOSPC.into()) } else { Ok(()) }
     }
 }
 

@@ -3,7 +3,8 @@
 use granit_parser::Parser;
 use serde::Serialize;
 
-use super::{Content, EditError, Entry, Field, Node, Reader, child, end_of_value, yaml};
+use super::nodes::{Content, Node, Reader, child};
+use super::{EditError, Entry, Field, end_of_value, yaml};
 
 /// Sets the item of that `name` in a list of YAML, adds it behind the others, or takes it away if there is no `value`.
 ///

@@ -5,7 +5,8 @@ use std::ops::Range;
 use granit_parser::Parser;
 use serde_json::value::RawValue;
 
-use super::{Content, EditError, Fields, Node, Reader};
+use super::nodes::{Content, Node, Reader};
+use super::{EditError, Fields};
 use crate::store::documents::Format;
 
 /// How deep the values of a JSON document may be nested, as for whoever reads it.

@@ -114,3 +114,26 @@ impl Sink for Feed {
         self.has_failed = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::kube::watch::script::{Answer, End, bookmark, page, refusal, server};
+
+    #[tokio::test(start_paused = true)]
+    async fn importer_hears_that_the_api_server_is_back_once_it_was_away() {
+        let up = || Answer::Events(vec![bookmark("8")], End::Open);
+        let (client, requests) = server(vec![page(&[], "7", ""), up(), refusal(503), Answer::Broken, up()]);
+        let (sender, mut changes) = mpsc::unbounded_channel();
+        let metrics = Metrics::new().unwrap().source;
+        tokio::select! {
+            () = Watched::feed(client, Preference::Pinstream, sender, metrics).keep() => {}
+            () = requests.are_over() => {}
+        }
+        let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+        assert!(matches!(told[..], [Change::Listed, Change::Back]), "{told:?}");
+    }
+}

@@ -22,7 +22,7 @@ pub struct Invalid {
 }
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldError {
     /// Path of the field; a tag stands by its name: `spec.tags[20.0].from.name`.
     pub field: String,
@@ -35,7 +35,7 @@ pub struct FieldError {
 }
 
 /// In which way a field is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// It is missing.
     Required,
@@ -45,6 +45,8 @@ pub enum Cause {
     NotFound,
     /// It may not be that.
     Forbidden,
+    /// There are more than there may be.
+    TooMany,
 }
 
 impl Cause {
@@ -56,6 +58,7 @@ impl Cause {
             Self::Invalid => "FieldValueInvalid",
             Self::NotFound => "FieldValueNotFound",
             Self::Forbidden => "FieldValueForbidden",
+            Self::TooMany => "FieldValueTooMany",
         }
     }
 
@@ -63,7 +66,7 @@ impl Cause {
     #[must_use]
     pub fn condition_reason(self) -> &'static str {
         match self {
-            Self::Required | Self::Invalid => "Invalid",
+            Self::Required | Self::Invalid | Self::TooMany => "Invalid",
             Self::NotFound => "NotFound",
             Self::Forbidden => "Forbidden",
         }
@@ -71,7 +74,7 @@ impl Cause {
 }
 
 impl FieldError {
-    pub(super) fn new(field: impl Into<String>, cause: Cause, value: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, cause: Cause, value: &str, detail: impl Into<String>) -> Self {
         Self { field: field.into(), cause, value: value.to_owned(), detail: detail.into() }
     }
 
@@ -86,6 +89,7 @@ impl FieldError {
             Cause::Invalid => format!("Invalid value: {:?}", self.value),
             Cause::NotFound => format!("Not found: {:?}", self.value),
             Cause::Forbidden => "Forbidden".to_owned(),
+            Cause::TooMany => "Too many".to_owned(),
         };
         if self.detail.is_empty() { what } else { format!("{what}: {}", self.detail) }
     }
@@ -122,8 +126,9 @@ pub(super) fn of(stream: &ImageStream, old: Option<&ImageStream>, context: &Cont
         name(stream, &mut errors);
     }
     repository(&stream.spec.docker_image_repository, &mut errors);
+    let stored = old.map(|old| old.spec.by_name()).unwrap_or_default();
     for spec_tag in &stream.spec.tags {
-        let before = old.and_then(|old| old.spec.tag(&spec_tag.name));
+        let before = stored.get(spec_tag.name.as_str()).copied();
         tag(spec_tag, before, context, &mut errors);
     }
     errors

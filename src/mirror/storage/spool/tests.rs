@@ -101,6 +101,39 @@ async fn readers_of_a_download_that_ends_early_get_an_error(#[case] why: Option<
     assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 0);
 }
 
+#[rstest]
+#[case::right(b"456789", true)]
+#[case::wrong(b"45678x", false)]
+#[case::too_short(b"45678", false)]
+#[case::too_long(b"4567890", false)]
+#[tokio::test]
+async fn what_is_stopped_has_a_beginning_that_only_the_right_rest_makes_whole(
+    #[case] rest: &'static [u8],
+    #[case] is_right: bool,
+) {
+    let (_folder, mut spool) = spool(b"0123456789");
+    spool.write(Bytes::from_static(b"0123")).await.unwrap();
+    spool.flush().await.unwrap();
+    let (reader, digest) = (spool.reader(), spool.digest().clone());
+    assert!(reader.beginning().is_none());
+    spool.stop("no room");
+    assert_eq!(all(reader.read(2..10)).await, (vec![], Some("no room".to_owned())));
+    let beginning = reader.beginning().unwrap();
+    assert_eq!(all(reader.read_beginning(1..beginning.length).unwrap()).await, (b"123".to_vec(), None));
+    let rest = stream::iter([Ok(Bytes::from_static(&rest[..2])), Ok(Bytes::from_static(&rest[2..]))]).boxed();
+    let (came, error) = all(pieces::checked(rest, (&digest, 10), beginning, |_| Box::pin(async {}))).await;
+    assert_eq!((came == b"456789", error.is_none()), (is_right, is_right), "{came:?} {error:?}");
+    assert!(is_right || came.len() < 6);
+}
+
+#[tokio::test]
+async fn nothing_that_has_no_room_is_begun() {
+    let folder = TempDir::new().unwrap();
+    let error = Spool::create(folder.path(), &Digest::of(b""), u64::MAX).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn download_that_is_shorter_than_was_said_is_an_error() {
     let (_folder, mut spool) = spool(b"0123");
