@@ -12,7 +12,7 @@
 //! * [`controller`]: what happens by itself on a cluster, and is written there
 //! * [`mirror`]: the pull-through registry
 //! * [`server`]: listeners, certificates, health; is given routers
-//! * [`metrics`], [`logging`], [`supervisor`], [`backoff`], `files`, `seldom`: what the whole process shares
+//! * [`metrics`], [`logging`], [`supervisor`], [`backoff`], `fair`, `files`, `seldom`: what the whole process shares
 //! * [`config`], [`cli`]: flags, and the wiring
 
 pub mod admission;
@@ -23,6 +23,7 @@ pub mod config;
 pub mod controller;
 pub mod crd;
 pub mod digest;
+mod fair;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

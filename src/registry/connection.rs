@@ -3,19 +3,21 @@
 //! Of credentials it knows only that no other host gets them, of registries only how patient to be.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use jiff::Timestamp;
 use prometheus::IntCounterVec;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Certificate, Method, Response, StatusCode, Url, redirect};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::address::server;
 use super::addresses::{Addresses, Blocked, Lookup};
 use super::failure::Failure;
+use super::large::{Large, Permit};
 use super::limits::Lanes;
 use super::{Settings, patience};
 
@@ -23,8 +25,6 @@ use super::{Settings, patience};
 const REDIRECTS_MAX: usize = 5;
 /// The most bytes of an answer that is taken in whatever else is.
 const SMALL: usize = 128 << 10;
-/// How many larger answers are taken in at a time: together with their limits this bounds memory.
-const LARGE_AT_A_TIME: usize = 8;
 /// The most bytes of an answer that says no where the body is what was asked for.
 const REFUSAL_MAX: usize = 64 << 10;
 
@@ -72,8 +72,12 @@ pub(super) struct Answer {
     pub(super) is_public: bool,
 }
 
-/// How long registries may take over what belongs together. Waiting for one's turn is not counted.
-pub(super) struct Budget(Mutex<Duration>);
+/// How long registries may take over what belongs together, and for which tenant they do. Waiting for one's turn is not
+/// counted.
+pub(super) struct Budget {
+    tenant: Arc<str>,
+    left: Mutex<Duration>,
+}
 
 /// The connections to all hosts.
 pub(super) struct Connections {
@@ -85,23 +89,23 @@ pub(super) struct Connections {
     lanes: Lanes,
     /// A download takes long: it holds a place of its own rather than one of those for requests.
     downloads: Lanes,
-    large: Semaphore,
+    large: Large,
     requests: IntCounterVec,
 }
 
 impl Budget {
-    pub(super) fn new(whole: Duration) -> Self {
-        Self(Mutex::new(whole))
+    pub(super) fn new(tenant: Arc<str>, whole: Duration) -> Self {
+        Self { tenant, left: Mutex::new(whole) }
     }
 
-    /// Does some work. `None` if there is not enough left for it.
-    async fn spend<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let left = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Does some work, if there is enough left for it.
+    async fn spend<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let result = tokio::time::timeout(left, work).await.ok();
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = tokio::time::timeout(left, work).await;
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_sub(began.elapsed());
-        result
+        result.unwrap_or_else(|_| Err(Failure::Slow("the time for all of it is up".to_owned())))
     }
 }
 
@@ -143,7 +147,7 @@ impl Connections {
             addresses: settings.addresses.clone(),
             lanes: Lanes::new(settings.concurrency, settings.rate),
             downloads: Lanes::new(settings.concurrency, 0.0),
-            large: Semaphore::new(LARGE_AT_A_TIME),
+            large: Large::new(),
             requests,
         })
     }
@@ -158,8 +162,8 @@ impl Connections {
         let lane = self.lanes.lane(&host_of(&request.url));
         let _permit = lane.enter().await.map_err(Failure::Limited)?;
         let take = request.take;
-        let answer = budget.spend(async { self.read(self.follow(request).await?, take).await }).await;
-        let answer = answer.unwrap_or_else(|| Err(Failure::Slow("the time for all of it is up".to_owned())))?;
+        let response = budget.spend(self.follow(request)).await?;
+        let answer = self.read(response, take, budget).await?;
         let now = Timestamp::now();
         let wait = patience::limited(answer.status, &answer.headers, now);
         if let Some(wait) = wait.or_else(|| patience::used_up(&answer.headers, now)) {
@@ -205,7 +209,7 @@ impl Connections {
         Err(Failure::Refused(format!("redirects more than {REDIRECTS_MAX} times")))
     }
 
-    async fn read(&self, mut response: Response, take: Take) -> Result<Answer, Failure> {
+    async fn read(&self, mut response: Response, take: Take, budget: &Budget) -> Result<Answer, Failure> {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         let limit = match take {
@@ -219,13 +223,13 @@ impl Connections {
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(Failure::Large(limit));
         }
-        while let Some(chunk) = response.chunk().await? {
+        while let Some(chunk) = budget.spend(next(&mut response, permit.as_mut())).await? {
             let size = body.len() + chunk.len();
             if size > limit {
                 return Err(Failure::Large(limit));
             }
             if size > SMALL && permit.is_none() {
-                permit = self.large.acquire().await.ok();
+                permit = Some(self.large.enter(&budget.tenant, &host_of(response.url())).await);
             }
             body.extend_from_slice(&chunk);
         }
@@ -238,6 +242,17 @@ impl Answer {
     pub(super) fn limited(&self) -> Option<Duration> {
         patience::limited(self.status, &self.headers, Timestamp::now())
     }
+}
+
+/// The next piece of a body; of a large one it has to come fast enough.
+async fn next(response: &mut Response, permit: Option<&mut Permit<'_>>) -> Result<Option<Bytes>, Failure> {
+    let Some(Permit { pace, .. }) = permit else { return Ok(response.chunk().await?) };
+    let began = Instant::now();
+    let chunk = tokio::time::timeout(pace.left(), response.chunk()).await;
+    let chunk = chunk.map_err(|_| Failure::Slow("a large answer comes too slowly".to_owned()))??;
+    pace.waited(began.elapsed());
+    pace.received(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+    Ok(chunk)
 }
 
 /// Where a response leads, if it does.

@@ -2,8 +2,6 @@
 //!
 //! Whether a blob is what its digest says is seen by whoever reads it to its end.
 
-use std::time::Duration;
-
 use hyper::body::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use reqwest::{Method, Response, StatusCode};
@@ -16,6 +14,7 @@ use super::connection::{Answer, Take};
 use super::failure::Failure;
 use super::keyring::Keyring;
 use super::manifest;
+use super::pace::Pace;
 use super::transport::{Ask, Session, Wish};
 use super::{FetchError, Reason, Retry};
 use crate::digest::Digest;
@@ -53,12 +52,6 @@ pub enum Form {
     Manifest,
     /// A blob.
     Blob,
-}
-
-/// How long may still be waited.
-struct Pace {
-    most: Duration,
-    left: Duration,
 }
 
 impl Client {
@@ -130,7 +123,7 @@ impl Client {
         let wrong = |what: &str| Failure::Refused(what.to_owned()).told(&address.host, "the registry");
         let response = answer.rest.take().ok_or_else(|| wrong("sends no blob"))?;
         let (offset, size) = extent(&answer, offset).ok_or_else(|| wrong("sends another part of a blob"))?;
-        let pace = Pace::new(self.total_timeout);
+        let pace = Pace::new(self.total_timeout, LEAST_SPEED);
         let (host, is_public) = (address.host.clone(), answer.is_public);
         Ok(Download { size, offset, is_public, response, host, pace, _held: held })
     }
@@ -148,29 +141,13 @@ impl Download {
     /// If the registry breaks off or is too slow.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         let began = Instant::now();
-        let chunk = tokio::time::timeout(self.pace.left, self.response.chunk()).await;
+        let chunk = tokio::time::timeout(self.pace.left(), self.response.chunk()).await;
         self.pace.waited(began.elapsed());
         let told = |failure: Failure| failure.told(&self.host, "the registry");
         let chunk = chunk.map_err(|_| told(Failure::Slow("the blob comes too slowly".to_owned())))?;
         let chunk = chunk.map_err(|error| told(error.into()))?;
         self.pace.received(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
         Ok(chunk)
-    }
-}
-
-impl Pace {
-    fn new(most: Duration) -> Self {
-        Self { most, left: most }
-    }
-
-    /// What the reader takes for itself does not count.
-    fn waited(&mut self, waited: Duration) {
-        self.left = self.left.saturating_sub(waited);
-    }
-
-    fn received(&mut self, bytes: u64) {
-        let bought = Duration::from_millis(bytes.saturating_mul(1000) / LEAST_SPEED);
-        self.left = self.left.saturating_add(bought).min(self.most);
     }
 }
 
@@ -224,18 +201,5 @@ mod tests {
             is_public: false,
         };
         assert_eq!(extent(&answer, wanted), expected);
-    }
-
-    #[test]
-    fn what_comes_buys_time_and_not_too_much() {
-        let mut pace = Pace::new(Duration::from_secs(10));
-        pace.waited(Duration::from_secs(9));
-        assert_eq!(pace.left, Duration::from_secs(1));
-        pace.received(LEAST_SPEED * 3);
-        assert_eq!(pace.left, Duration::from_secs(4));
-        pace.received(1 << 40);
-        assert_eq!(pace.left, Duration::from_secs(10), "who was fast is not waited for any longer");
-        pace.waited(Duration::from_mins(1));
-        assert_eq!(pace.left, Duration::ZERO);
     }
 }

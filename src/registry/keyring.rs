@@ -25,6 +25,7 @@ pub struct Keyring {
     helpers: Vec<Keeper>,
     /// It is that of the user of this machine, and no namespace's.
     is_of_user: bool,
+    tenant: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub(super) struct Shown {
     /// Why a program that may have more gives none.
     pub(super) trouble: Option<String>,
     is_of_user: bool,
+    /// For whom something is asked.
+    pub(super) tenant: Arc<str>,
 }
 
 /// What is shown to a registry. Its secret is not printed.
@@ -132,6 +135,12 @@ impl Keyring {
         Self { is_of_user: true, ..self }
     }
 
+    /// What is asked with it is asked for that namespace, and has its share of what is limited.
+    #[must_use]
+    pub fn of_tenant(self, namespace: &str) -> Self {
+        Self { tenant: namespace.into(), ..self }
+    }
+
     /// Adds a program that keeps credentials for a registry, or for all for which no other does. `logins` are the
     /// registries that it may know, as they were written at the login.
     pub(super) fn add_helper(&mut self, registry: Option<&str>, helper: Arc<Helper>, logins: &[String]) {
@@ -156,7 +165,7 @@ impl Keyring {
     /// The credentials for a repository of a registry; a program that may have some is asked for them.
     pub(super) async fn shown(&self, registry: &str, repository: &str) -> Shown {
         let registry = if is_hub(registry) { HUB } else { registry };
-        let mut shown = Shown { is_of_user: self.is_of_user, ..Shown::default() };
+        let mut shown = Shown { is_of_user: self.is_of_user, tenant: Arc::clone(&self.tenant), ..Shown::default() };
         let keeps = |keeper: &&Keeper| keeper.registry.as_deref().is_none_or(|kept| kept == registry);
         if let Some(keeper) = self.helpers.iter().find(keeps) {
             match keeper.helper.get(keeper.login(registry)).await {

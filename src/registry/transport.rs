@@ -61,7 +61,8 @@ pub(super) struct Transport {
 
 impl Session {
     pub(super) fn new(shown: Shown, whole: Duration) -> Self {
-        Self { shown, budget: Budget::new(whole), accepted: AtomicUsize::new(0) }
+        let budget = Budget::new(shown.tenant.clone(), whole);
+        Self { shown, budget, accepted: AtomicUsize::new(0) }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod client_tests;
 mod credential_tests;
+mod fairness_tests;
 mod fault_tests;
 mod memory;
 mod mirror;

@@ -55,6 +55,8 @@ pub enum Reply {
     },
     /// A byte now and then, without an end.
     Drip,
+    /// So many bytes at once, and then the same.
+    Slowing(usize),
     /// As many bytes as are taken.
     Endless,
     /// A length that is announced, and as many bytes.
@@ -289,7 +291,7 @@ async fn answer(
             stream.shutdown().await?;
             over()
         }
-        Reply::Silent | Reply::Drip | Reply::Endless => {
+        Reply::Silent | Reply::Drip | Reply::Slowing(_) | Reply::Endless => {
             state.hanging.fetch_add(1, Ordering::SeqCst);
             let result = hang(stream, state, &reply, BLOCK).await;
             state.hanging.fetch_sub(1, Ordering::SeqCst);
@@ -316,7 +318,12 @@ async fn hang(
         return stream.read_u8().await.map(|_| ());
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
-    let is_slow = matches!(reply, Reply::Drip);
+    let is_slow = matches!(reply, Reply::Drip | Reply::Slowing(_));
+    if let Reply::Slowing(first) = reply {
+        stream.write_all(format!("{first:x}\r\n").as_bytes()).await?;
+        send(stream, state, &vec![b' '; *first]).await?;
+        stream.write_all(b"\r\n").await?;
+    }
     let block = if is_slow { &block[..1] } else { block };
     loop {
         stream.write_all(format!("{:x}\r\n", block.len()).as_bytes()).await?;

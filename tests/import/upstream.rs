@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::scripted::digest;
 
+/// How long a registry takes that is called slow, and then does not answer.
+pub const SLOW: Duration = Duration::from_mins(2);
+
 /// All of them.
 pub struct Upstream {
     is_down: AtomicBool,
@@ -69,6 +72,11 @@ impl Remote for Upstream {
         self.asked.lock().unwrap().entry(wanted.source.clone()).or_default().push(self.began.elapsed());
         // What a registry sends is what was there when it was asked.
         let (is_down, number) = (self.is_down.load(Ordering::SeqCst), self.number.load(Ordering::SeqCst));
+        if wanted.source.contains("slow") {
+            tokio::time::sleep(SLOW).await;
+            let message = "the registry does not answer in time".to_owned();
+            return Err(FetchError { reason: Reason::Timeout, message, retry: Retry::Later });
+        }
         self.wait().await;
         if is_down {
             let message = "the registry q.io cannot be reached".to_owned();

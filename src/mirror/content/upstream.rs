@@ -52,7 +52,8 @@ impl<H: Home> Upstream<H> {
 
     /// The credentials of a namespace.
     pub(super) async fn keyring(&self, namespace: &str) -> Result<Keyring, FetchError> {
-        self.home.keyring(namespace).await.map_err(|error| {
+        let keyring = self.home.keyring(namespace).await.map(|keyring| keyring.of_tenant(namespace));
+        keyring.map_err(|error| {
             let message = format!("the credentials of namespace {namespace} cannot be read: {error}");
             FetchError { reason: Reason::InternalError, message, retry: Retry::Later }
         })
