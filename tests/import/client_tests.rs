@@ -121,3 +121,16 @@ async fn registry_that_is_blocked_is_not_asked_and_not_tried_again() {
     }
     assert_eq!(registry.asked().len(), 0);
 }
+
+#[tokio::test]
+async fn registry_that_is_blocked_is_not_asked_by_another_spelling() {
+    let registry = Scripted::plain(|_| Reply::status(404)).await;
+    let port = registry.host.rsplit(':').next().unwrap();
+    let block = ["localhost", "127.0.0.1"].map(|host| format!("{host}:{port}")).to_vec();
+    let client = client(|settings| settings.registries = Registries { allow: Vec::new(), block });
+    for host in ["localhost:0", "LOCALHOST:", "127.0.0.1:00", "127.1:", "2130706433:", "0x7f.1:", "0177.0.0.1:"] {
+        let error = fetch(&client, &format!("{host}{port}/a/b:1"), &Keyring::default()).await.unwrap_err();
+        assert_eq!((error.reason, error.retry), (Reason::Forbidden, Retry::Never), "{host}: {error}");
+    }
+    assert_eq!(registry.asked().len(), 0);
+}
