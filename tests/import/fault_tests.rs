@@ -37,7 +37,7 @@ const FAULTS: &[Fault] = &[
     Fault("wrong-digest", wrong_digest, "InternalError", "sent something else than sha256:0000", 1),
     Fault("wrong-config", wrong_config, "InternalError", "sent something else than sha256:", 2),
     Fault("no-child", no_child, "NotFound", "there is no 127.0.0.1:", 2),
-    Fault("endless-digest", endless_digest, "Invalid", "has the digest", 1),
+    Fault("endless-digest", endless_digest, "Invalid", "1024 KiB of digests, media types", 1),
     Fault("token-refused", |asked| token(asked, Reply::status(401)), "Unauthorized", "put a pull secret for", 2),
     Fault("token-broken", |asked| token(asked, Reply::status(500)), "InternalError", "answers 500", 2),
     Fault("token-missing", |asked| token(asked, Reply::json(&json!({}))), "InternalError", "with an empty token", 2),
