@@ -3,7 +3,7 @@
 use pinstream::registry::{Client, FetchError, Fetched, Keyring, Reason, Registries, Retry, Wanted};
 use serde_json::json;
 
-use crate::credential_tests::fetch;
+use crate::credential_tests::{basic, fetch, keyring};
 use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, digest};
 
 fn wanted<'a>(reference: &'a str, known: Option<&'a str>) -> Wanted<'a> {
@@ -105,6 +105,58 @@ async fn registry_that_limits_is_left_alone_and_no_other() {
         }
         assert_eq!(limiting.asked().len(), 1, "{header}");
         fetch(&client, &format!("{}/a/b:1", other.host), &Keyring::default()).await.unwrap();
+    }
+}
+
+/// Two tenants have credentials for a registry, and those of one are limited.
+#[tokio::test]
+async fn tenant_that_is_limited_closes_the_registry_to_no_other() {
+    let (image, loud) = (TinyImage::new("a"), basic("loud", "p"));
+    let registry = Scripted::plain(move |asked| match &asked.authorization {
+        None => Reply::status(401).with("www-authenticate", "Basic"),
+        Some(shown) if *shown == loud => Reply::status(429).with("retry-after", "600"),
+        Some(_) => image.reply(asked),
+    })
+    .await;
+    let (client, reference) = (client(|_| ()), format!("{}/a/b:1", registry.host));
+    let [loud, quiet] = ["loud", "quiet"].map(|user| keyring(&registry.host, user, "p"));
+    let error = fetch(&client, &reference, &loud).await.unwrap_err();
+    assert_eq!(error.reason, Reason::TooManyRequests, "{error}");
+    fetch(&client, &reference, &quiet).await.unwrap();
+    let error = fetch(&client, &reference, &loud).await.unwrap_err();
+    assert!(matches!(error.retry, Retry::After(wait) if wait.as_secs() > 590), "{error:?}");
+    let shown = registry.asked().into_iter().filter(|asked| asked.authorization == Some(basic("loud", "p")));
+    assert_eq!(shown.count(), 1);
+}
+
+/// Registries that keep their content elsewhere, in a place that wants fewer requests.
+#[tokio::test]
+async fn host_behind_a_redirect_is_left_alone_if_it_limits() {
+    let storage = Scripted::plain(|_| Reply::status(429).with("retry-after", "600")).await;
+    let to = storage.url("/content");
+    let redirecting = async || {
+        let (image, to) = (TinyImage::new("a"), to.clone());
+        let script = move |asked: &Asked| {
+            if asked.path.ends_with("/moved") { Reply::redirect(&to) } else { image.reply(asked) }
+        };
+        Scripted::plain(script).await
+    };
+    let (one, other, client) = (redirecting().await, redirecting().await, client(|_| ()));
+    for registry in [&one, &other, &one] {
+        let error = fetch(&client, &format!("{}/a/b:moved", registry.host), &Keyring::default()).await.unwrap_err();
+        assert!(matches!(error.retry, Retry::After(wait) if wait.as_secs() > 590), "{error:?}");
+        fetch(&client, &format!("{}/a/b:1", registry.host), &Keyring::default()).await.unwrap();
+    }
+    assert_eq!(storage.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn large_configuration_is_not_kept() {
+    for (size, is_kept) in [(100 << 10, true), (128 << 10, false)] {
+        let image = TinyImage::new(&"x".repeat(size));
+        let registry = Scripted::plain(move |asked| image.reply(asked)).await;
+        let fetched = fetch(&client(|_| ()), &format!("{}/a/b:1", registry.host), &Keyring::default()).await.unwrap();
+        assert_eq!(fetched.images[0].docker_image_metadata.config.is_some(), is_kept, "{size}");
     }
 }
 
