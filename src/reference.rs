@@ -53,6 +53,9 @@ pub enum ReferenceError {
     /// The part behind `:` breaks the grammar.
     #[error("invalid reference format: a tag is a letter, digit or '_', then at most 127 of these, '.' or '-'")]
     Tag,
+    /// No URL can have the registry.
+    #[error("invalid reference format: a registry is the name of a host or an IPv4 address, and a port up to 65535")]
+    Registry,
     /// The part behind `@` breaks the grammar, or has the wrong length for its algorithm.
     #[error(
         "invalid reference format: a digest is an algorithm, ':' and its hex digits (64 for sha256, 96 for sha384, 128 for sha512)"
@@ -147,10 +150,18 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// A registry in lower case, Docker Hub by its one name.
+/// A registry in lower case, without a dot at the end of its host and zeros at the beginning of its port, Docker Hub by its
+/// one name.
 #[must_use]
 pub fn registry_name(registry: &str) -> String {
     let registry = registry.to_ascii_lowercase();
+    let (host, port) = split_at_byte(&registry, registry.find(':'));
+    let host = host.trim_end_matches('.');
+    let registry = match port.map(|port| (port, port.trim_start_matches('0'))) {
+        None => host.to_owned(),
+        Some((port, "")) => format!("{host}:{}", &port[..port.len().min(1)]),
+        Some((_, port)) => format!("{host}:{port}"),
+    };
     if is_hub(registry.strip_suffix(":443").unwrap_or(&registry)) { HUB.to_owned() } else { registry }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod flights;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod helper;
+mod kept;
 mod keyring;
 mod large;
 mod limits;

@@ -1,9 +1,9 @@
 //! The target of values of flags.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::parse;
 use crate::fuzzing::first_line;
@@ -51,6 +51,25 @@ fn addresses(network: IpNet, address: &str) {
     if let IpAddr::V4(short) = address {
         let long = short.to_ipv6_mapped().into();
         assert_eq!(blocked.permit(long), blocked.permit(address) && !same_bits(network, long));
+        // The network as it is written in IPv6, and addresses that stand for this one.
+        let wide = |network: Ipv4Net| Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len());
+        if let IpNet::V4(network) = network
+            && let Ok(wide) = wide(network)
+        {
+            let same = Addresses::default().with(&[], &[wide.into()]);
+            assert_eq!(same.permit(address), blocked.permit(address), "{address} of {wide}");
+        }
+        let [a, b, c, d] = short.octets().map(u16::from);
+        let (high, low) = (a << 8 | b, c << 8 | d);
+        let others = [
+            [0, 0, 0, 0, 0, 0, high, low],
+            [0, 0, 0, 0, 0xffff, 0, high, low],
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low],
+            [0x2002, high, low, 0, 0, 0, 0, 1],
+        ];
+        for other in others.map(Ipv6Addr::from).into_iter().filter(|other| other.to_bits() > 1) {
+            assert!(blocked.permit(address) || !blocked.permit(other.into()), "{other} of {network}");
+        }
     }
     let single = Addresses::default().with(&[IpNet::from(address)], &[network]);
     assert!(single.permit(address) || !blocked.permit(address));

@@ -201,7 +201,7 @@ impl RegistryArgs {
     /// If a file cannot be read.
     pub fn settings_in_cluster(&self) -> anyhow::Result<registry::Settings> {
         let settings = self.settings()?;
-        Ok(registry::Settings { addresses: settings.addresses.without_loopback(), ..settings })
+        Ok(registry::Settings { addresses: settings.addresses.without_this_machine(), ..settings })
     }
 
     /// How registries are asked.

@@ -1,5 +1,7 @@
 //! Targets of what is one line: references and patterns.
 
+use std::net::Ipv4Addr;
+
 use super::{DIGEST, first_line};
 use crate::glob::glob;
 use crate::policy::{Excepted, Exception, Exceptions, is_pinned};
@@ -21,7 +23,7 @@ pub(crate) fn reference(input: &[u8]) {
     }
     assert!(!is_pinned(written) || parsed.digest.is_some(), "{written}");
     let address = Address::of(written);
-    assert_eq!(address.is_ok(), !parsed.name.is_empty());
+    assert_eq!(address == Err(ReferenceError::Name), parsed.name.is_empty());
     if let Ok(address) = address {
         let separator = if address.digest().is_some() { '@' } else { ':' };
         let full = format!("{}/{}{separator}{}", address.registry, address.repository, address.version);
@@ -130,10 +132,31 @@ fn registries(pattern: &str, registry: &str) {
     let allowed = only.permit(registry);
     assert_ne!(rules(&[], &[pattern]).permit(registry), allowed);
     assert!(!rules(&[pattern], &[pattern]).permit(registry));
-    assert_eq!(only.permit(&registry.to_ascii_uppercase()), allowed);
-    if !registry.contains(':') {
-        assert_eq!(only.permit(&format!("{registry}:443")), allowed, "{registry}");
+    for spelling in spellings(registry) {
+        assert_eq!(only.permit(&spelling), allowed, "{registry} {spelling}");
     }
+}
+
+/// Other spellings of a registry.
+fn spellings(registry: &str) -> Vec<String> {
+    let mut spellings = vec![registry.to_ascii_uppercase()];
+    let (host, port) = registry.split_once(':').map_or((registry, None), |(host, port)| (host, Some(port)));
+    match port {
+        None => spellings.extend(["", "."].map(|dot| format!("{registry}{dot}:0443"))),
+        Some(port) if port.parse::<u16>().is_ok_and(|number| number.to_string() == port) => {
+            spellings.push(format!("{host}.:00{port}"));
+        }
+        Some(_) => {}
+    }
+    if let Ok(address) = registry.parse::<Ipv4Addr>() {
+        let ([a, b, c, d], number) = (address.octets(), address.to_bits());
+        spellings.extend([
+            format!("{number}"),
+            format!("{number:#x}"),
+            format!("0{a:o}.{b}.{}", u16::from_be_bytes([c, d])),
+        ]);
+    }
+    spellings
 }
 
 /// Whether a pattern fits, worked out by table: of each beginning of the text, whether the pattern so far fits it.

@@ -25,8 +25,8 @@ pub(super) const MANIFEST_MAX: usize = 4 << 20;
 /// The most bytes of an image's configuration.
 const CONFIG_MAX: usize = 8 << 20;
 /// The most bytes of configurations that are kept, of one image and of all images of an index together.
-const KEPT_MAX: usize = 512 << 10;
-const KEPT_OF_INDEX_MAX: usize = 2 << 20;
+const KEPT_MAX: usize = 128 << 10;
+const KEPT_OF_INDEX_MAX: usize = 1 << 20;
 /// The most bytes of a page of tags, the most pages, and the most tags.
 const PAGE_MAX: usize = 4 << 20;
 const PAGES_MAX: usize = 100;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::address::server;
 use super::addresses::{Addresses, Blocked, Lookup};
 use super::failure::Failure;
+use super::keyring::Identity;
 use super::large::{Large, Permit};
 use super::limits::Lanes;
 use super::{Settings, patience};
@@ -45,6 +46,8 @@ pub(super) struct Request<'a> {
     pub(super) url: Url,
     /// For the host of the URL and no other.
     pub(super) authorization: Option<&'a str>,
+    /// Whose credentials are shown, there or in the form.
+    pub(super) shown: Option<&'a Identity>,
     pub(super) accept: &'a str,
     /// A form with secrets: it is sent once, wherever a redirect leads.
     pub(super) form: Option<String>,
@@ -154,31 +157,33 @@ impl Connections {
 
     /// Waits for a place among the downloads from a host. It is held for as long as the download takes.
     pub(super) async fn place(&self, host: &str) -> Option<OwnedSemaphorePermit> {
-        self.downloads.lane(host).enter().await.ok().flatten()
+        self.downloads.lane(host).enter(None).await.ok().flatten()
     }
 
     /// Sends a request when it is its turn, and reads the answer.
     pub(super) async fn exchange(&self, request: Request<'_>, budget: &Budget) -> Result<Answer, Failure> {
         let lane = self.lanes.lane(&host_of(&request.url));
-        let _permit = lane.enter().await.map_err(Failure::Limited)?;
+        let _permit = lane.enter(request.shown).await.map_err(Failure::Limited)?;
         let take = request.take;
         let response = budget.spend(self.follow(request)).await?;
-        let answer = self.read(response, take, budget).await?;
+        self.read(response, take, budget).await
+    }
+
+    /// Leaves a host alone that says so: for those credentials, if some were shown.
+    fn heed(&self, host: &str, shown: Option<&Identity>, response: &Response) {
         let now = Timestamp::now();
-        let wait = patience::limited(answer.status, &answer.headers, now);
-        if let Some(wait) = wait.or_else(|| patience::used_up(&answer.headers, now)) {
-            lane.leave_alone(wait);
+        let wait = patience::limited(response.status(), response.headers(), now);
+        if let Some(wait) = wait.or_else(|| patience::used_up(response.headers(), now)) {
+            self.lanes.lane(host).leave_alone(shown, wait);
         }
-        Ok(answer)
     }
 
     /// The first response that is no redirect.
     async fn follow(&self, request: Request<'_>) -> Result<Response, Failure> {
-        let Request { method, mut url, mut authorization, accept, form, insecure, take } = request;
+        let Request { method, mut url, mut authorization, mut shown, accept, form, insecure, take } = request;
         for _ in 0..=REDIRECTS_MAX {
             let host = host_of(&url);
-            let blocked = |Blocked(address)| Failure::Blocked(host.clone(), address);
-            self.addresses.check(&url).map_err(blocked)?;
+            self.addresses.check(&url).map_err(|Blocked(address)| Failure::Blocked(host.clone(), Some(address)))?;
             let client = if insecure { &self.unverified } else { self.special.get(&host).unwrap_or(&self.verified) };
             let mut asked = client.request(method.clone(), url.clone()).header(ACCEPT, accept);
             if let Some(authorization) = authorization {
@@ -192,8 +197,11 @@ impl Connections {
             }
             let sent = asked.send().await;
             self.requests.with_label_values(&[class(sent.as_ref().ok())]).inc();
-            let response = sent.map_err(|error| Blocked::cause_of(&error).map_or_else(|| error.into(), blocked))?;
-            let Some(next) = redirected(&response, &url) else { return Ok(response) };
+            let response = sent.map_err(|error| unsent(error, &host))?;
+            let Some(next) = redirected(&response, &url) else {
+                self.heed(&host, shown, &response);
+                return Ok(response);
+            };
             let next = next?;
             if form.is_some() {
                 return Err(Failure::Refused("redirects a request with a secret in it".to_owned()));
@@ -202,8 +210,9 @@ impl Connections {
                 return Err(Failure::Refused(format!("redirects to {}, which is not HTTPS", next.scheme())));
             }
             if host_of(&next) != host || next.scheme() != url.scheme() {
-                authorization = None;
+                (authorization, shown) = (None, None);
             }
+            self.lanes.lane(&host_of(&next)).rest(shown).await.map_err(Failure::Limited)?;
             url = next;
         }
         Err(Failure::Refused(format!("redirects more than {REDIRECTS_MAX} times")))
@@ -253,6 +262,13 @@ async fn next(response: &mut Response, permit: Option<&mut Permit<'_>>) -> Resul
     pace.waited(began.elapsed());
     pace.received(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
     Ok(chunk)
+}
+
+/// Why a request was not answered. The address of a name that is blocked is told in the log only.
+fn unsent(error: reqwest::Error, host: &str) -> Failure {
+    let Some(Blocked(address)) = Blocked::cause_of(&error) else { return error.into() };
+    tracing::info!(host, %address, "registry is not asked: its address is blocked");
+    Failure::Blocked(host.to_owned(), None)
 }
 
 /// Where a response leads, if it does.

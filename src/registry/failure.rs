@@ -26,8 +26,9 @@ pub(super) enum Failure {
     Slow(String),
     /// The answer was too large.
     Large(usize),
-    /// A host, there or where it leads, has an address that may not be asked.
-    Blocked(String, IpAddr),
+    /// A host, there or where it leads, has an address that may not be asked. Which one is said if the host is written as
+    /// one: who asks for a name is not to hear what names of the cluster stand for.
+    Blocked(String, Option<IpAddr>),
     /// It is of no use to try.
     Refused(String),
     /// The host wants to be left alone.
@@ -55,14 +56,11 @@ impl Failure {
             Self::Large(limit) => {
                 later(Reason::Invalid, format!("{who} {host} answers with more than {} KiB", limit >> 10))
             }
-            Self::Blocked(target, address) => later(
-                Reason::Forbidden,
-                if target == host {
-                    format!("{who} {host} is not asked: its address {address} {BLOCKED}")
-                } else {
-                    format!("{who} {host} leads to {target}, which is not asked: its address {address} {BLOCKED}")
-                },
-            ),
+            Self::Blocked(target, address) => {
+                let way = if target == host { String::new() } else { format!(" leads to {target}, which") };
+                let which = address.map_or_else(String::new, |address| format!(" {address}"));
+                later(Reason::Forbidden, format!("{who} {host}{way} is not asked: its address{which} {BLOCKED}"))
+            }
             Self::Refused(cause) => later(Reason::InternalError, format!("{who} {host} {cause}")),
             // Without the time, which would make another condition of each try.
             Self::Limited(wait) => FetchError::new(

@@ -3,11 +3,14 @@
 //! Each registry has a lane of its own, so that one that limits holds up nobody else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+use super::kept::{Kept, Lasting};
+use super::keyring::Identity;
 
 /// A registry that wants to be left alone for longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REMEMBERED: Duration = Duration::from_mins(1);
 /// After how long the turn is looked at again at the latest, however low the rate is.
 const WAIT_MAX: Duration = Duration::from_hours(1);
+/// For how many credentials a registry is left alone at a time; if it wants more, those that were tried least lately are.
+const IDENTITIES_MAX: usize = 1000;
 /// How much of a second's requests may come at once.
 const BURST: f64 = 1.0;
 
@@ -39,7 +44,12 @@ struct State {
     /// Requests that may be sent now.
     budget: f64,
     refilled: Instant,
+    /// Before, nobody asks.
     not_before: Instant,
+    /// Before, those credentials are not shown.
+    not_before_as: Kept<Identity, Instant>,
+    /// The latest of all these times.
+    last: Instant,
 }
 
 impl Lanes {
@@ -61,7 +71,13 @@ impl Lanes {
         let lane = Arc::new(Lane {
             requests: Arc::new(Semaphore::new(concurrency)),
             rate: self.rate,
-            state: Mutex::new(State { budget: (self.rate * BURST).max(1.0), refilled: now, not_before: now }),
+            state: Mutex::new(State {
+                budget: (self.rate * BURST).max(1.0),
+                refilled: now,
+                not_before: now,
+                not_before_as: Kept::new(IDENTITIES_MAX),
+                last: now,
+            }),
         });
         lanes.insert(host.to_owned(), Arc::clone(&lane));
         lane
@@ -69,17 +85,17 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Waits for the right to send a request.
+    /// Waits for the right to send a request, with those credentials if there are some.
     ///
     /// # Errors
     /// For how long the registry wants to be left alone, if that is longer than one waits.
-    pub(super) async fn enter(&self) -> Result<Option<OwnedSemaphorePermit>, Duration> {
+    pub(super) async fn enter(&self, shown: Option<&Identity>) -> Result<Option<OwnedSemaphorePermit>, Duration> {
+        // Whoever waits here is in nobody's way.
+        self.rest(shown).await?;
         let permit = Arc::clone(&self.requests).acquire_owned().await.ok();
         loop {
-            let (wait, is_forbidden) = self.wait();
-            if is_forbidden && wait > PATIENCE {
-                return Err(wait);
-            }
+            self.rest(shown).await?;
+            let wait = self.wait();
             if wait.is_zero() {
                 return Ok(permit);
             }
@@ -87,45 +103,79 @@ impl Lane {
         }
     }
 
-    /// The registry wants no requests for so long.
-    pub(super) fn leave_alone(&self, wait: Duration) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.not_before = state.not_before.max(Instant::now() + wait);
+    /// Waits for as long as the registry wants to be left alone.
+    ///
+    /// # Errors
+    /// For how long, if that is longer than one waits.
+    pub(super) async fn rest(&self, shown: Option<&Identity>) -> Result<(), Duration> {
+        loop {
+            let wait = self.locked().rest(shown, Instant::now());
+            if wait > PATIENCE {
+                return Err(wait);
+            }
+            if wait.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
-    /// How long to wait for the next request, and whether because the registry wants it. None means that it may be sent,
-    /// and counts as sent.
-    fn wait(&self) -> (Duration, bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The registry wants no requests for so long: none with those credentials, or none at all if it was shown none.
+    pub(super) fn leave_alone(&self, shown: Option<&Identity>, wait: Duration) {
+        let mut state = self.locked();
         let now = Instant::now();
-        if state.not_before > now {
-            return (state.not_before - now, true);
+        let until = now + wait.max(state.rest(shown, now));
+        state.last = state.last.max(until);
+        match shown {
+            None => state.not_before = until,
+            Some(shown) => {
+                state.not_before_as.put(shown.clone(), Lasting { value: until, weight: 1, until }, now);
+            }
         }
+    }
+
+    /// How long to wait for the next request at the rate of this lane. None means that it may be sent, and counts as sent.
+    fn wait(&self) -> Duration {
+        let mut state = self.locked();
+        let now = Instant::now();
         if self.rate <= 0.0 {
-            return (Duration::ZERO, false);
+            return Duration::ZERO;
         }
         let gained = now.duration_since(state.refilled).as_secs_f64() * self.rate;
         state.budget = (state.budget + gained).min((self.rate * BURST).max(1.0));
         state.refilled = now;
         if state.budget < 1.0 {
             let wait = ((1.0 - state.budget) / self.rate).min(WAIT_MAX.as_secs_f64());
-            return (Duration::from_secs_f64(wait), false);
+            return Duration::from_secs_f64(wait);
         }
         state.budget -= 1.0;
-        (Duration::ZERO, false)
+        Duration::ZERO
     }
 
     /// A request is under way, was sent a moment ago, or is not wanted for a while.
     fn is_in_use(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         let now = Instant::now();
-        Arc::strong_count(&self.requests) > 1 || state.not_before > now || now < state.refilled + REMEMBERED
+        Arc::strong_count(&self.requests) > 1 || state.last > now || now < state.refilled + REMEMBERED
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// For how long the registry wants no requests with those credentials.
+    fn rest(&mut self, shown: Option<&Identity>, now: Instant) -> Duration {
+        let of_these = shown.and_then(|shown| self.not_before_as.get(shown, now).copied());
+        self.not_before.max(of_these.unwrap_or(now)).saturating_duration_since(now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Credential;
 
     #[tokio::test(start_paused = true)]
     async fn requests_of_a_second_are_counted() {
@@ -133,7 +183,7 @@ mod tests {
         let lane = lanes.lane("a");
         let began = Instant::now();
         for _ in 0..30 {
-            lane.enter().await.unwrap();
+            lane.enter(None).await.unwrap();
         }
         let took = began.elapsed().as_secs_f64();
         assert!((1.9..2.2).contains(&took), "{took}");
@@ -142,17 +192,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lowest_rate_is_waited_for_without_a_panic() {
         let lane = Lanes::new(0, f64::MIN_POSITIVE).lane("a");
-        lane.enter().await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_hours(24), lane.enter()).await.is_err());
+        lane.enter(None).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_hours(24), lane.enter(None)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_at_a_time_are_counted_for_each_registry() {
         let lanes = Lanes::new(1, 0.0);
-        let held = lanes.lane("a").enter().await.unwrap();
-        assert!(lanes.lane("b").enter().await.is_ok());
+        let held = lanes.lane("a").enter(None).await.unwrap();
+        assert!(lanes.lane("b").enter(None).await.is_ok());
         let waiting = lanes.lane("a");
-        let second = waiting.enter();
+        let second = waiting.enter(None);
         tokio::pin!(second);
         assert!(tokio::time::timeout(Duration::from_mins(1), &mut second).await.is_err());
         drop(held);
@@ -163,12 +213,27 @@ mod tests {
     async fn registry_that_wants_to_be_left_alone_is() {
         let lanes = Lanes::new(0, 0.0);
         let lane = lanes.lane("a");
-        lane.leave_alone(Duration::from_secs(2));
+        lane.leave_alone(None, Duration::from_secs(2));
         let began = Instant::now();
-        lane.enter().await.unwrap();
+        lane.enter(None).await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 2);
-        lane.leave_alone(Duration::from_mins(10));
-        assert!(lane.enter().await.unwrap_err() > Duration::from_mins(9));
-        assert!(lanes.lane("b").enter().await.is_ok());
+        lane.leave_alone(None, Duration::from_mins(10));
+        assert!(lane.enter(None).await.unwrap_err() > Duration::from_mins(9));
+        assert!(lanes.lane("b").enter(None).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_are_limited_close_the_registry_to_no_others() {
+        let lane = Lanes::new(0, 0.0).lane("a");
+        let [loud, quiet] = ["loud", "quiet"].map(|user| Credential::new(user, "p").identity());
+        lane.leave_alone(Some(&loud), Duration::from_mins(10));
+        assert!(lane.enter(Some(&loud)).await.unwrap_err() > Duration::from_mins(9));
+        assert!(lane.enter(Some(&quiet)).await.is_ok() && lane.enter(None).await.is_ok());
+        assert!(lane.is_in_use());
+        lane.leave_alone(None, Duration::from_mins(20));
+        assert!(lane.enter(Some(&loud)).await.unwrap_err() > Duration::from_mins(19));
+        assert!(lane.enter(Some(&quiet)).await.is_err() && lane.enter(None).await.is_err());
+        tokio::time::advance(Duration::from_mins(20)).await;
+        assert!(lane.enter(Some(&loud)).await.is_ok() && !lane.is_in_use());
     }
 }

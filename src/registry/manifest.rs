@@ -14,7 +14,10 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CHILDREN_MAX: usize = 200;
 
 /// The most layers that an image may have; few have more than a hundred.
-const LAYERS_MAX: usize = 2000;
+const LAYERS_MAX: usize = 1000;
+
+/// The most bytes of digests, media types and platforms: these are kept.
+const WORDS_MAX: usize = 128 << 10;
 
 /// A manifest that can be used.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,9 @@ pub enum ManifestError {
     /// It has too many layers.
     #[error("it has {0} layers, more than {LAYERS_MAX}")]
     TooHigh(usize),
+    /// What would be kept of it is too large.
+    #[error("its manifest has {} KiB of digests, media types and platforms, more than {}", .0 >> 10, WORDS_MAX >> 10)]
+    TooWordy(usize),
 }
 
 #[derive(Deserialize)]
@@ -91,6 +97,22 @@ struct Platform {
     variant: String,
 }
 
+impl Written {
+    /// Bytes of the texts in it that are kept.
+    fn words(&self) -> usize {
+        let descriptors = self.config.iter().chain(&self.layers).chain(self.manifests.iter().flatten());
+        self.media_type.as_ref().map_or(0, String::len) + descriptors.map(Descriptor::words).sum::<usize>()
+    }
+}
+
+impl Descriptor {
+    fn words(&self) -> usize {
+        let platform =
+            self.platform.iter().flat_map(|platform| [&platform.architecture, &platform.os, &platform.variant]);
+        platform.chain([&self.digest, &self.media_type]).map(String::len).sum()
+    }
+}
+
 /// Reads a manifest. `content_type` is what the registry called it.
 ///
 /// # Errors
@@ -100,6 +122,10 @@ pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, Manife
     let written: Written = serde_json::from_slice(bytes).map_err(|error| ManifestError::Form(place(&error)))?;
     if written.schema_version == 1 || content_type.is_some_and(|value| value.contains("manifest.v1+prettyjws")) {
         return Err(ManifestError::Schema1);
+    }
+    let words = written.words();
+    if words > WORDS_MAX {
+        return Err(ManifestError::TooWordy(words));
     }
     let called = written.media_type.or_else(|| content_type.filter(|value| value.contains('+')).map(str::to_owned));
     if let Some(manifests) = written.manifests {
@@ -212,10 +238,28 @@ mod tests {
     #[case(json!({"schemaVersion": 2}), "neither a config nor manifests")]
     #[case(json!([]), "cannot be read")]
     #[case(json!({"manifests": vec![json!({"digest": "a"}); 201]}), "201 images")]
-    #[case(json!({"config": {"digest": "a"}, "layers": vec![json!({"digest": "a"}); 2001]}), "2001 layers")]
+    #[case(json!({"config": {"digest": "a"}, "layers": vec![json!({"digest": "a"}); 1001]}), "1001 layers")]
     fn manifest_that_cannot_be_used_says_why(#[case] manifest: serde_json::Value, #[case] expected: &str) {
         let error = read(manifest.to_string().as_bytes(), None).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[rstest]
+    #[case::media_type(json!({"config": {"digest": "a"}, "mediaType": "m".repeat(WORDS_MAX)}))]
+    #[case::config(json!({"config": {"digest": "a", "mediaType": "m".repeat(WORDS_MAX)}}))]
+    #[case::layers(json!({"config": {"digest": "a"}, "layers": vec![json!({"digest": "a".repeat(WORDS_MAX / 2)}); 2]}))]
+    #[case::platforms(json!({"manifests": [{"digest": "a", "platform": {"os": "o".repeat(WORDS_MAX)}}]}))]
+    fn what_is_kept_of_a_manifest_is_bounded(#[case] manifest: serde_json::Value) {
+        let error = read(manifest.to_string().as_bytes(), None).unwrap_err().to_string();
+        assert!(error.ends_with("128 KiB of digests, media types and platforms, more than 128"), "{error}");
+    }
+
+    #[test]
+    fn image_with_as_many_layers_as_there_may_be_is_read() {
+        let layer = json!({"digest": format!("sha256:{}", "0".repeat(64)), "size": 1,
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"});
+        let image = json!({"config": {"digest": "a"}, "layers": vec![layer; LAYERS_MAX]});
+        assert!(read(image.to_string().as_bytes(), None).is_ok());
     }
 
     proptest! {

@@ -2,7 +2,6 @@
 //!
 //! A token is kept for the credential with which it was got, and never shown for another.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::challenge::Challenge;
 use super::connection::{Answer, Connections, Request, Take, host_of};
 use super::failure::Failure;
 use super::flights::Flights;
+use super::kept::{Kept, Lasting};
 use super::keyring::{Credential, Identity};
 use super::transport::Ask;
 use super::{FetchError, Reason, Retry};
@@ -23,7 +23,13 @@ use super::{FetchError, Reason, Retry};
 /// Whom people are told of.
 const TOKEN_SERVER: &str = "the token server";
 /// The most bytes of a token server's answer.
-const ANSWER_MAX: usize = 1 << 20;
+const ANSWER_MAX: usize = 64 << 10;
+/// The most bytes of a token: it is sent with every request, and servers take no longer headers.
+const TOKEN_MAX: usize = 16 << 10;
+/// The most bytes of all that was accepted and is kept.
+const ACCEPTED_MAX: usize = 4 << 20;
+/// What is taken beside the texts of one of those.
+const BESIDE: usize = 256;
 /// How long a token is used whose server does not say (as Docker's tokens).
 const LASTS: Duration = Duration::from_mins(1);
 /// How long any token is used.
@@ -47,19 +53,30 @@ pub(super) struct TokenKey {
 pub(super) struct Authorization {
     value: SecretString,
     expires: Instant,
+    /// With which credential it was got.
+    identity: Option<Identity>,
 }
 
 type Met = Result<Option<Authorization>, FetchError>;
 
 /// What was accepted lately.
 pub(super) struct Tokens {
-    accepted: Mutex<HashMap<TokenKey, Authorization>>,
+    accepted: Mutex<Kept<TokenKey, Authorization>>,
     asked: Flights<TokenKey, Met>,
 }
 
 impl Authorization {
     fn lasting(value: String, lasts: Duration) -> Self {
-        Self { value: value.into(), expires: Instant::now() + lasts.min(LASTS_MAX) }
+        Self { value: value.into(), expires: Instant::now() + lasts.min(LASTS_MAX), identity: None }
+    }
+
+    fn got_with(self, credential: Option<&Credential>) -> Self {
+        Self { identity: credential.map(Credential::identity), ..self }
+    }
+
+    /// Whose it is; nobody's if it was got without credentials.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     pub(super) fn value(&self) -> &str {
@@ -81,31 +98,31 @@ impl TokenKey {
 impl Tokens {
     /// Nothing was accepted yet.
     pub(super) fn new() -> Self {
-        Self { accepted: Mutex::default(), asked: Flights::new() }
+        Self { accepted: Mutex::new(Kept::new(ACCEPTED_MAX)), asked: Flights::new() }
     }
 
     /// What was accepted, if it is still good.
     pub(super) fn known(&self, key: &TokenKey) -> Option<Authorization> {
-        self.locked().get(key).filter(|known| known.expires > Instant::now()).cloned()
+        self.locked().get(key, Instant::now()).cloned()
     }
 
     /// It was accepted.
     pub(super) fn accept(&self, key: TokenKey, authorization: Authorization) {
-        let now = Instant::now();
-        let mut accepted = self.locked();
-        accepted.retain(|_, known| known.expires > now);
-        accepted.insert(key, authorization);
+        // The key is kept twice.
+        let weight = 2 * (key.host.len() + key.repository.len()) + authorization.value().len() + BESIDE;
+        let until = authorization.expires;
+        self.locked().put(key, Lasting { value: authorization, weight, until }, Instant::now());
     }
 
     /// It is not accepted any more.
     pub(super) fn forget(&self, key: &TokenKey, refused: &Authorization) {
         let mut accepted = self.locked();
-        if accepted.get(key).is_some_and(|known| known.value() == refused.value()) {
+        if accepted.get(key, Instant::now()).is_some_and(|known| known.value() == refused.value()) {
             accepted.remove(key);
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<TokenKey, Authorization>> {
+    fn locked(&self) -> MutexGuard<'_, Kept<TokenKey, Authorization>> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,14 +136,16 @@ impl Tokens {
     ) -> Met {
         match (challenge, credential) {
             (Challenge::Basic, Some(credential)) => {
-                Ok(Some(Authorization::lasting(format!("Basic {}", credential.basic()), BASIC_LASTS)))
+                let basic = Authorization::lasting(format!("Basic {}", credential.basic()), BASIC_LASTS);
+                Ok(Some(basic.got_with(Some(credential))))
             }
             (Challenge::Basic, None) => Ok(None),
             (Challenge::Bearer { realm, service, scope }, _) => {
                 let scope = scope.clone().unwrap_or_else(|| format!("repository:{}:pull", ask.address.repository));
                 let wanted = TokenRequest { realm, service: service.as_deref(), scope: &scope, credential };
                 let key = TokenKey::new(ask, credential);
-                self.asked.share(key, || get(connections, ask, wanted)).await
+                let met = self.asked.share(key, || get(connections, ask, wanted)).await?;
+                Ok(met.map(|token| token.got_with(credential)))
             }
         }
     }
@@ -159,10 +178,12 @@ async fn get(connections: &Connections, ask: Ask<'_>, wanted: TokenRequest<'_>) 
         url.query_pairs_mut().extend_pairs(service).append_pair("scope", wanted.scope);
         basic = wanted.credential.map(|credential| format!("Basic {}", credential.basic()));
     }
+    let identity = wanted.credential.map(Credential::identity);
     let request = Request {
         method: if form.is_some() { Method::POST } else { Method::GET },
         url,
         authorization: basic.as_deref(),
+        shown: identity.as_ref(),
         accept: "application/json",
         form,
         take: Take::Whole(ANSWER_MAX),
@@ -216,6 +237,9 @@ pub(super) fn read(ask: Ask<'_>, host: &str, answer: &Answer) -> Met {
     let text = if given.token.is_empty() { given.access_token } else { given.token };
     if text.is_empty() {
         return Err(failed("with an empty token".to_owned()));
+    }
+    if text.len() > TOKEN_MAX {
+        return Err(failed(format!("with a token of more than {} KiB", TOKEN_MAX >> 10)));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(failed("with a token that no header can have".to_owned()));

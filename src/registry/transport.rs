@@ -1,6 +1,5 @@
 //! Requests to registries: with which credentials, how often, over which scheme. Knows nothing of manifests.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,12 +15,17 @@ use super::address::Address;
 use super::challenge::{self, Challenge};
 use super::connection::{Answer, Budget, Connections, Request, SetupError, Take};
 use super::failure::Failure;
+use super::kept::{Kept, Lasting};
 use super::keyring::{Credential, Shown};
 use super::tokens::{Authorization, TokenKey, Tokens};
 use super::{FetchError, Reason, Retry, Settings};
 
 /// How often a request is sent that fails for a reason that passes.
 const ATTEMPTS: u32 = 3;
+/// How many insecure registries are remembered to speak plain HTTP.
+const PLAIN_MAX: usize = 1000;
+/// For how long: then one may have got TLS.
+const PLAIN_LASTS: Duration = Duration::from_hours(1);
 
 /// Whom to ask, and for whom.
 #[derive(Clone, Copy)]
@@ -54,7 +58,7 @@ pub(super) struct Transport {
     connections: Connections,
     tokens: Tokens,
     /// Insecure registries that speak plain HTTP.
-    plain: Mutex<HashSet<String>>,
+    plain: Mutex<Kept<String, ()>>,
     retry_wait: Duration,
     random: RandomState,
 }
@@ -72,7 +76,7 @@ impl Transport {
         Ok(Self {
             connections: Connections::new(settings, requests)?,
             tokens: Tokens::new(),
-            plain: Mutex::default(),
+            plain: Mutex::new(Kept::new(PLAIN_MAX)),
             retry_wait: settings.retry_wait,
             random: RandomState::new(),
         })
@@ -109,7 +113,7 @@ impl Transport {
     ) -> Result<Answer, FetchError> {
         let key = TokenKey::new(ask, credential);
         let tried = self.tokens.known(&key);
-        let answer = self.send_with(ask, wish, tried.as_ref().map(Authorization::value)).await?;
+        let answer = self.send_with(ask, wish, tried.as_ref()).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             // A token that was got without credentials is as good as none.
             return Ok(Answer { is_public: credential.is_none() || tried.is_none(), ..answer });
@@ -126,7 +130,7 @@ impl Transport {
             },
         };
         let Some(authorization) = authorization else { return Ok(answer) };
-        let again = self.send_with(ask, wish, Some(authorization.value())).await?;
+        let again = self.send_with(ask, wish, Some(&authorization)).await?;
         if !is_refusal(&again) {
             self.tokens.accept(key, authorization);
         }
@@ -134,7 +138,12 @@ impl Transport {
     }
 
     /// Sends a request with these credentials, and again if what is wrong passes.
-    async fn send_with(&self, ask: Ask<'_>, wish: Wish<'_>, authorization: Option<&str>) -> Result<Answer, FetchError> {
+    async fn send_with(
+        &self,
+        ask: Ask<'_>,
+        wish: Wish<'_>,
+        authorization: Option<&Authorization>,
+    ) -> Result<Answer, FetchError> {
         let mut attempt = 1;
         loop {
             let sent = self.over_any_scheme(ask, wish, authorization).await;
@@ -161,23 +170,17 @@ impl Transport {
         &self,
         ask: Ask<'_>,
         wish: Wish<'_>,
-        authorization: Option<&str>,
+        authorization: Option<&Authorization>,
     ) -> Result<Answer, Failure> {
         let host = &ask.address.host;
-        if !ask.insecure || !self.plain().contains(host) {
+        if !ask.insecure || self.plain().get(host, Instant::now()).is_none() {
             match self.over("https", ask, wish, authorization).await {
                 Err(Failure::Broken(_) | Failure::Handshake(_)) if ask.insecure => {}
                 sent => return sent,
             }
         }
         let sent = self.over("http", ask, wish, authorization).await;
-        let mut plain = self.plain();
-        if sent.is_ok() {
-            plain.insert(host.clone());
-        } else {
-            plain.remove(host);
-        }
-        drop(plain);
+        self.remember_plain(host, sent.is_ok());
         sent
     }
 
@@ -186,13 +189,14 @@ impl Transport {
         scheme: &str,
         ask: Ask<'_>,
         wish: Wish<'_>,
-        authorization: Option<&str>,
+        authorization: Option<&Authorization>,
     ) -> Result<Answer, Failure> {
         let text = format!("{scheme}://{}/v2/{}/{}", ask.address.host, ask.address.repository, wish.path);
         let request = Request {
             method: wish.method.clone(),
             url: Url::parse(&text).map_err(|error| Failure::Refused(format!("has no URL, {text}: {error}")))?,
-            authorization,
+            authorization: authorization.map(Authorization::value),
+            shown: authorization.and_then(Authorization::identity),
             accept: wish.accept,
             form: None,
             take: wish.take,
@@ -201,7 +205,19 @@ impl Transport {
         self.connections.exchange(request, &ask.session.budget).await
     }
 
-    fn plain(&self) -> MutexGuard<'_, HashSet<String>> {
+    /// A host spoke plain HTTP, or did not.
+    fn remember_plain(&self, host: &str, is_plain: bool) {
+        let now = Instant::now();
+        let mut plain = self.plain();
+        // Until an hour after it was found, however often it is used.
+        if !is_plain {
+            plain.remove(&host.to_owned());
+        } else if plain.get(&host.to_owned(), now).is_none() {
+            plain.put(host.to_owned(), Lasting { value: (), weight: 1, until: now + PLAIN_LASTS }, now);
+        }
+    }
+
+    fn plain(&self) -> MutexGuard<'_, Kept<String, ()>> {
         self.plain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,7 @@
 //! That on a cluster nobody's stream leads to the Pod of the importer or of the registry itself.
 
+use std::net::{IpAddr, UdpSocket};
+
 use reqwest::blocking::Client;
 use serde_json::json;
 
@@ -11,6 +13,13 @@ use crate::registry::{Content, Guard, Registry};
 use crate::release::install_custom_resource;
 
 crate::tests![a_pod_is_not_made_to_ask_itself];
+
+/// An address of this machine that is not loopback, if it has one: where its packets would come from. None is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
 
 fn a_pod_is_not_made_to_ask_itself(plane: &ControlPlane) {
     let plane = plane.another();
@@ -24,6 +33,13 @@ fn a_pod_is_not_made_to_ask_itself(plane: &ControlPlane) {
     let condition = Stream::apply(&namespace, &manifest("app", &[registry.spec_tag("1", "app:1")])).fails("1");
     assert_eq!(condition["reason"], "Forbidden", "{condition}");
     assert!(condition["message"].as_str().unwrap().contains("is not asked: its address 127.0.0.1"), "{condition}");
+    if let Some(own) = own_address() {
+        let from = json!({"kind": "DockerImage", "name": format!("{own}:1/app:1")});
+        let stream = Stream::apply(&namespace, &manifest("own", &[json!({"name": "1", "from": from})]));
+        let condition = stream.fails("1");
+        let words = format!("is not asked: its address {own}");
+        assert!(condition["message"].as_str().unwrap().contains(&words), "{condition}");
+    }
     drop(controller);
 
     let item = json!({"created": "2026-01-02T03:04:05Z", "generation": 1, "image": digest,

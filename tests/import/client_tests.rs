@@ -3,7 +3,7 @@
 use pinstream::registry::{Client, FetchError, Fetched, Keyring, Reason, Registries, Retry, Wanted};
 use serde_json::json;
 
-use crate::credential_tests::fetch;
+use crate::credential_tests::{basic, fetch, keyring};
 use crate::scripted::{Asked, Reply, Scripted, TinyImage, client, digest};
 
 fn wanted<'a>(reference: &'a str, known: Option<&'a str>) -> Wanted<'a> {
@@ -108,6 +108,58 @@ async fn registry_that_limits_is_left_alone_and_no_other() {
     }
 }
 
+/// Two tenants have credentials for a registry, and those of one are limited.
+#[tokio::test]
+async fn tenant_that_is_limited_closes_the_registry_to_no_other() {
+    let (image, loud) = (TinyImage::new("a"), basic("loud", "p"));
+    let registry = Scripted::plain(move |asked| match &asked.authorization {
+        None => Reply::status(401).with("www-authenticate", "Basic"),
+        Some(shown) if *shown == loud => Reply::status(429).with("retry-after", "600"),
+        Some(_) => image.reply(asked),
+    })
+    .await;
+    let (client, reference) = (client(|_| ()), format!("{}/a/b:1", registry.host));
+    let [loud, quiet] = ["loud", "quiet"].map(|user| keyring(&registry.host, user, "p"));
+    let error = fetch(&client, &reference, &loud).await.unwrap_err();
+    assert_eq!(error.reason, Reason::TooManyRequests, "{error}");
+    fetch(&client, &reference, &quiet).await.unwrap();
+    let error = fetch(&client, &reference, &loud).await.unwrap_err();
+    assert!(matches!(error.retry, Retry::After(wait) if wait.as_secs() > 590), "{error:?}");
+    let shown = registry.asked().into_iter().filter(|asked| asked.authorization == Some(basic("loud", "p")));
+    assert_eq!(shown.count(), 1);
+}
+
+/// Registries that keep their content elsewhere, in a place that wants fewer requests.
+#[tokio::test]
+async fn host_behind_a_redirect_is_left_alone_if_it_limits() {
+    let storage = Scripted::plain(|_| Reply::status(429).with("retry-after", "600")).await;
+    let to = storage.url("/content");
+    let redirecting = async || {
+        let (image, to) = (TinyImage::new("a"), to.clone());
+        let script = move |asked: &Asked| {
+            if asked.path.ends_with("/moved") { Reply::redirect(&to) } else { image.reply(asked) }
+        };
+        Scripted::plain(script).await
+    };
+    let (one, other, client) = (redirecting().await, redirecting().await, client(|_| ()));
+    for registry in [&one, &other, &one] {
+        let error = fetch(&client, &format!("{}/a/b:moved", registry.host), &Keyring::default()).await.unwrap_err();
+        assert!(matches!(error.retry, Retry::After(wait) if wait.as_secs() > 590), "{error:?}");
+        fetch(&client, &format!("{}/a/b:1", registry.host), &Keyring::default()).await.unwrap();
+    }
+    assert_eq!(storage.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn large_configuration_is_not_kept() {
+    for (size, is_kept) in [(100 << 10, true), (128 << 10, false)] {
+        let image = TinyImage::new(&"x".repeat(size));
+        let registry = Scripted::plain(move |asked| image.reply(asked)).await;
+        let fetched = fetch(&client(|_| ()), &format!("{}/a/b:1", registry.host), &Keyring::default()).await.unwrap();
+        assert_eq!(fetched.images[0].docker_image_metadata.config.is_some(), is_kept, "{size}");
+    }
+}
+
 #[tokio::test]
 async fn registry_that_is_blocked_is_not_asked_and_not_tried_again() {
     let registry = Scripted::plain(|_| Reply::status(404)).await;
@@ -118,6 +170,19 @@ async fn registry_that_is_blocked_is_not_asked_and_not_tried_again() {
         let error = fetch(&client, &format!("{}/a/b:1", registry.host), &Keyring::default()).await.unwrap_err();
         assert_eq!((error.reason, error.retry), (Reason::Forbidden, Retry::Never), "{error}");
         assert!(error.message.contains("--registry-allow and --registry-block say which may"), "{error}");
+    }
+    assert_eq!(registry.asked().len(), 0);
+}
+
+#[tokio::test]
+async fn registry_that_is_blocked_is_not_asked_by_another_spelling() {
+    let registry = Scripted::plain(|_| Reply::status(404)).await;
+    let port = registry.host.rsplit(':').next().unwrap();
+    let block = ["localhost", "127.0.0.1"].map(|host| format!("{host}:{port}")).to_vec();
+    let client = client(|settings| settings.registries = Registries { allow: Vec::new(), block });
+    for host in ["localhost:0", "LOCALHOST:", "127.0.0.1:00", "127.1:", "2130706433:", "0x7f.1:", "0177.0.0.1:"] {
+        let error = fetch(&client, &format!("{host}{port}/a/b:1"), &Keyring::default()).await.unwrap_err();
+        assert_eq!((error.reason, error.retry), (Reason::Forbidden, Retry::Never), "{host}: {error}");
     }
     assert_eq!(registry.asked().len(), 0);
 }

@@ -14,7 +14,7 @@ pub fn basic(user: &str, password: &str) -> String {
 }
 
 /// One credential for a registry.
-fn keyring(registry: &str, user: &str, password: &str) -> Keyring {
+pub fn keyring(registry: &str, user: &str, password: &str) -> Keyring {
     let mut keyring = Keyring::default();
     keyring.add(registry, Credential::new(user, password));
     keyring
@@ -74,6 +74,33 @@ async fn token_server_on_another_host_gets_the_password_and_the_registry_only_th
     assert_eq!(asked.len(), 1, "the token is shared and kept: {asked:?}");
     assert_eq!(asked[0].path, "/token?service=test&scope=repository%3Aa%2Fb%3Apull");
     assert!(registry.shown().iter().flatten().all(|shown| shown == "Bearer t"), "{:?}", registry.shown());
+}
+
+/// Of tokens as large as they may be, those of some 250 repositories are kept.
+#[tokio::test]
+async fn tokens_of_many_repositories_are_kept_within_bounds() {
+    let (image, token) = (TinyImage::new("a"), "t".repeat(16 << 10));
+    let registry = Scripted::plain(move |asked| {
+        if asked.path.starts_with("/token") {
+            return Reply::json(&json!({"token": token, "expires_in": 3600}));
+        }
+        let is_shown = asked.authorization.is_some();
+        if is_shown { image.reply(asked) } else { Reply::bearer(&format!("http://{}/token", asked.host)) }
+    })
+    .await;
+    let (client, keyring) = (client(|_| ()), Keyring::default());
+    let tokens = || registry.asked().iter().filter(|asked| asked.path.starts_with("/token")).count();
+    let import =
+        async |number: usize| fetch(&client, &format!("{}/a/{number}:1", registry.host), &keyring).await.unwrap();
+    for number in 0..260 {
+        import(number).await;
+    }
+    assert_eq!(tokens(), 260);
+    import(259).await;
+    import(50).await;
+    assert_eq!(tokens(), 260, "what is kept is used");
+    import(0).await;
+    assert_eq!(tokens(), 261, "what was not used for longest is asked for again");
 }
 
 #[tokio::test]

@@ -31,21 +31,26 @@ const FAULTS: &[Fault] = &[
     Fault("loop", |asked| Reply::redirect(&asked.path), "InternalError", "redirects more than 5 times", 6),
     Fault("nowhere", |_| Reply::status(307), "InternalError", "redirects to nowhere", 1),
     Fault("elsewhere", |_| Reply::redirect("ftp://127.0.0.1/"), "InternalError", "redirects to ftp", 1),
+    Fault("signed", |_| Reply::redirect(SIGNED), "ServiceUnavailable", "cannot be reached", 3),
     Fault("no-json", |_| Reply::text("{"), "Invalid", "manifest cannot be read", 1),
     Fault("deep-json", |_| Reply::text(&"[".repeat(1 << 20)), "Invalid", "manifest cannot be read", 1),
     Fault("schema-1", |_| Reply::json(&json!({"schemaVersion": 1})), "Invalid", "schema 1", 1),
     Fault("wrong-digest", wrong_digest, "InternalError", "sent something else than sha256:0000", 1),
     Fault("wrong-config", wrong_config, "InternalError", "sent something else than sha256:", 2),
     Fault("no-child", no_child, "NotFound", "there is no 127.0.0.1:", 2),
-    Fault("endless-digest", endless_digest, "Invalid", "has the digest", 1),
+    Fault("endless-digest", endless_digest, "Invalid", "1024 KiB of digests, media types", 1),
     Fault("token-refused", |asked| token(asked, Reply::status(401)), "Unauthorized", "put a pull secret for", 2),
     Fault("token-broken", |asked| token(asked, Reply::status(500)), "InternalError", "answers 500", 2),
     Fault("token-missing", |asked| token(asked, Reply::json(&json!({}))), "InternalError", "with an empty token", 2),
     Fault("token-no-json", |asked| token(asked, Reply::text("?")), "InternalError", "with no token", 2),
     Fault("token-of-lines", |asked| token(asked, two_lines()), "InternalError", "a token that no header can have", 2),
-    Fault("token-endless", |asked| token(asked, Reply::Endless), "Invalid", "more than 1024 KiB", 2),
+    Fault("token-endless", |asked| token(asked, Reply::Endless), "Invalid", "more than 64 KiB", 2),
+    Fault("token-large", |asked| token(asked, large()), "InternalError", "a token of more than 16 KiB", 2),
     Fault("token-nowhere", |_| Reply::bearer("nonsense"), "InternalError", "no URL: \"nonsense\"", 1),
 ];
+
+/// Where nobody listens, with a secret in the way there.
+const SIGNED: &str = "http://127.0.0.1:1/blob?X-Amz-Signature=s3cr3t";
 
 fn wrong_digest(_: &Asked) -> Reply {
     let lie = format!("sha256:{}", "0".repeat(64));
@@ -70,6 +75,10 @@ fn endless_digest(_: &Asked) -> Reply {
 
 fn two_lines() -> Reply {
     Reply::json(&json!({"token": "one\r\nx-two: 3"}))
+}
+
+fn large() -> Reply {
+    Reply::json(&json!({"token": "t".repeat((16 << 10) + 1)}))
 }
 
 /// A token is wanted, and the token server says that.
@@ -131,6 +140,8 @@ async fn every_fault_ends_in_a_clear_condition_and_none_holds_up_another_stream(
         assert_eq!(registry.asked().len(), *requests, "{name}: {:?}", registry.asked());
         assert!(registry.sent() < TAKEN_MAX, "{name}: {} bytes", registry.sent());
     }
+    let told = format!("{:?} {:?}", home.all(), home.news());
+    assert!(told.contains("signed") && !told.contains("s3cr3t"), "{told}");
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ async fn wanting_a_token_of(realm: &str) -> SocketAddr {
 
 /// What `pinstream serve` says of a tag that comes from there.
 async fn told(arguments: &[&str], from: &str) -> (String, String) {
+    let (_, reason, message) = served(arguments, from).await;
+    (reason, message)
+}
+
+/// The same, with the server that says it.
+async fn served(arguments: &[&str], from: &str) -> (Server, String, String) {
     let source = json!({"kind": "DockerImage", "name": from});
     let stream = json!({"apiVersion": "image.openshift.io/v1", "kind": "ImageStream",
         "metadata": {"name": "app", "namespace": "demo"},
@@ -69,7 +75,8 @@ async fn told(arguments: &[&str], from: &str) -> (String, String) {
     };
     until("the import failed", async || condition()["status"] == "False").await;
     let text = |field: &str| condition()[field].as_str().unwrap().to_owned();
-    (text("reason"), text("message"))
+    let (reason, message) = (text("reason"), text("message"));
+    (server, reason, message)
 }
 
 /// The message of a tag that was refused for the address that it leads to.
@@ -116,12 +123,30 @@ async fn blocked_address_is_not_connected_to() {
 async fn name_is_judged_by_the_address_that_it_has() {
     let bait = Bait::at("127.0.0.1");
     let inside = format!("localhost:{}", bait.port());
+    let untold = "is not asked: its address is one that registries may not have";
     let message = refused(&BLOCKED, &format!("{inside}/a/b:1")).await;
-    assert!(message.contains(&format!("the registry {inside} is not asked: its address ")), "{message}");
+    assert!(message.contains(&format!("the registry {inside} {untold}")), "{message}");
     let message = refused(&BLOCKED, &format!("{}/a/b:1", redirecting(&format!("http://{inside}/")).await)).await;
-    assert!(message.contains(&format!("leads to {inside}, which is not asked")), "{message}");
+    assert!(message.contains(&format!("leads to {inside}, which {untold}")), "{message}");
     refused(&BLOCKED, &format!("{}/a/b:1", wanting_a_token_of(&format!("http://{inside}/")).await)).await;
     assert!(bait.is_untouched());
+}
+
+/// Registries lead to storage with the right to read in the address: to some that is not there, and to some that answers.
+#[tokio::test]
+async fn signed_address_that_a_registry_leads_to_is_told_nowhere() {
+    let storage = registry(StatusCode::INTERNAL_SERVER_ERROR, LOCATION, String::new()).await;
+    let closed = format!("https://127.0.0.1:{}", Bait::at("127.0.0.1").port());
+    for to in [closed, format!("http://{storage}")] {
+        let registry = redirecting(&format!("{to}/blob?X-Amz-Signature=s3cr3t")).await;
+        let (server, _, message) = served(&["--log", "trace"], &format!("{registry}/a/b:1")).await;
+        let metrics = reqwest::get(format!("http://{}/metrics", server.admin)).await.unwrap().text().await.unwrap();
+        let log = fs::read_to_string(server.path("stderr")).unwrap();
+        assert!(log.contains("TRACE") && metrics.contains("pinstream_"), "{log}");
+        for told in [message, metrics, log, fs::read_to_string(server.path("streams/app.json")).unwrap()] {
+            assert!(!told.contains("s3cr3t"), "{told}");
+        }
+    }
 }
 
 #[tokio::test]

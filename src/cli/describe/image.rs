@@ -35,7 +35,7 @@ pub(in crate::cli) fn text(shown: &Shown<'_>, now: Timestamp) -> String {
     if let Some(image) = shown.image {
         lines.extend(origin(image, now));
         lines.extend(content(image, now));
-        lines.extend(run(image.docker_image_metadata.config.as_ref().unwrap_or(&serde_json::Map::new())));
+        lines.extend(configuration(image));
     }
     tabbed(&lines)
 }
@@ -85,6 +85,17 @@ fn content(image: &Image, now: Timestamp) -> Vec<Vec<String>> {
 fn platform(child: &Child) -> String {
     let parts = [&child.os, &child.architecture, &child.variant];
     parts.into_iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("/")
+}
+
+/// How an image is run. Of one whose configuration was too large nothing of it is known.
+fn configuration(image: &Image) -> Vec<Vec<String>> {
+    match &image.docker_image_metadata.config {
+        Some(config) => run(config),
+        None if image.docker_image_manifests.is_empty() => {
+            vec![line("Configuration", "<not kept: too large, or not that of an image>".to_owned())]
+        }
+        None => run(&serde_json::Map::new()),
+    }
 }
 
 /// How an image is run.

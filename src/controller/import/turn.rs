@@ -86,12 +86,11 @@ impl<T, E, F: Future<Output = Result<T, E>>> Asking<F> {
             };
             match next {
                 Ok(Some(answer)) => answers.push(answer?),
-                Ok(None) => break,
                 Err(_) if turn.end().is_some_and(|end| end <= Instant::now()) => {
                     self.under_way.clear();
                     break;
                 }
-                Err(_) => break,
+                Ok(None) | Err(_) => break,
             }
             together = together.or_else(|| Some(Instant::now() + TOGETHER));
         }

@@ -110,3 +110,10 @@ fn index_is_shown_with_its_platforms() {
 fn sizes_have_four_digits(#[case] bytes: u64, #[case] expected: &str) {
     assert_eq!(size(bytes), expected);
 }
+
+#[test]
+fn configuration_that_is_not_kept_is_not_made_up() {
+    let image = Image::single("sha256:aa", "q.io/app@sha256:aa", "m", vec![layer("sha256:11", 7)], ("sha256:cc", b""));
+    let text = described(Some(&image));
+    assert!(text.ends_with("\nConfiguration:\t<not kept: too large, or not that of an image>\n"), "{text}");
+}
