@@ -17,7 +17,7 @@ const FEW: u64 = 8;
 /// Connections that nothing is asked on.
 const THOUSANDS: u16 = 5000;
 /// Connections on which something was asked once.
-const IDLE: usize = 2000;
+const IDLE: u16 = 2000;
 /// What one of them costs a server at most, in bytes.
 const MEMORY: f64 = 64e3;
 /// Connections that nothing is asked on, where few are too many.
@@ -75,7 +75,7 @@ async fn thousands_that_are_idle_after_a_review_hold_up_nobody_while_there_is_a_
     let memory = async || server.metric("process_resident_memory_bytes").await;
     let before = memory().await;
     let mut idle: Vec<_> = (0..IDLE).map(|_| idle(&server, &review)).collect();
-    let each = (memory().await - before) / idle.len() as f64;
+    let each = (memory().await - before) / f64::from(IDLE);
     eprintln!("a connection that is idle costs {each} bytes");
     assert!(each < MEMORY, "{each} bytes");
 
@@ -85,7 +85,8 @@ async fn thousands_that_are_idle_after_a_review_hold_up_nobody_while_there_is_a_
     assert!(server.metric("pinstream_connections_refused_total").await >= 1.0);
     server.ask(&known, &review).await;
     idle.pop();
-    until("who is gone has left a place", async || server.metric("pinstream_connections").await == IDLE as f64).await;
+    until("who is gone has left a place", async || server.metric("pinstream_connections").await == f64::from(IDLE))
+        .await;
     server.ask(&late, &review).await;
 }
 
