@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::complaints;
-use crate::support::repository;
+use crate::support::{leave_out, repository};
 
 /// Finds everything signed but what has `$REFUSED` in its arguments. What is attested of a digest is in a file named by it.
 const COSIGN: &str = r#"#!/bin/sh
@@ -49,7 +49,7 @@ pub fn shell(folder: &Path, line: &str) {
 pub fn is_jq_missing() -> bool {
     let is_missing = Command::new("jq").arg("--version").output().is_err();
     if is_missing {
-        eprintln!("left out: there is no jq");
+        leave_out("there is no jq");
     }
     is_missing
 }
