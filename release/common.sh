@@ -2,6 +2,8 @@
 # shellcheck shell=bash disable=SC2034
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+# shellcheck source=release/registry.sh
+source release/registry.sh
 
 # Where everything is written. What is published is in its folder files.
 out=${PINSTREAM_RELEASE_OUT:-target/release-files}
@@ -30,13 +32,3 @@ need() {
     esac
   done
 }
-
-# The digest of what an address has, as skopeo spells addresses; further arguments go to skopeo.
-digest() {
-  local sum
-  sum=$(skopeo inspect --raw "$@" | sha256sum | cut -d ' ' -f 1) || return
-  printf 'sha256:%s\n' "$sum"
-}
-
-# Registries on loopback are asked over plain HTTP.
-is_plain() { [[ $1 =~ ^(localhost|127\.0\.0\.1)[:/] ]]; }

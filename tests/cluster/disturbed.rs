@@ -45,7 +45,7 @@ pub enum Victim {
 }
 
 impl Victim {
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Plane(Part::Etcd),
         Self::Plane(Part::ApiServer),
         Self::Plane(Part::ControllerManager),
@@ -56,9 +56,17 @@ impl Victim {
         Self::Registry,
     ];
 
+    /// Each of them once, in any order.
+    pub fn shuffled(random: &mut Random) -> [Self; 8] {
+        let mut order = Self::ALL;
+        for end in (1..order.len()).rev() {
+            order.swap(end, random.index(end + 1));
+        }
+        order
+    }
+
     pub fn any(random: &mut Random) -> Self {
-        let index = random.below(Self::ALL.len() as u64);
-        Self::ALL[usize::try_from(index).unwrap()]
+        Self::ALL[random.index(Self::ALL.len())]
     }
 }
 

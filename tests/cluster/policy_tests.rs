@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::release::{PINNED, Reach, Release, image_of_pod};
+use crate::sending::{of_kind, path, pod_spec, valid};
 use crate::user::{Output, User};
 use crate::waiting::eventually;
 
@@ -17,6 +18,8 @@ crate::tests![
     only_pods_are_held_to_it_where_only_pods_are_pinned,
     refusals_are_told_by_events,
     levels_stay_while_the_api_server_is_away,
+    tenants_label_no_namespace_and_labels_may_be_ignored,
+    what_says_that_a_controller_decides_escapes_until_its_pods,
 ];
 
 /// An image that no stream resolves.
@@ -249,4 +252,42 @@ fn judge(release: &Release, trusted: &str, review: &Value) -> Value {
     let url = format!("https://localhost:{}/validate", release.service.port);
     let answer: Value = client.post(url).json(review).send().unwrap().json().unwrap();
     answer["response"].clone()
+}
+
+fn tenants_label_no_namespace_and_labels_may_be_ignored(plane: &ControlPlane) {
+    let policy = json!({"level": "enforce"});
+    let values = json!({"replicas": 1, "policy": policy, "extraArgs": ["--policy-ignore-labels"]});
+    let release = Release::install(plane, Reach::Url, &values);
+    let namespace = release.working_namespace(&json!({"pinstream.dev/policy": "audit"}));
+    eventually("the API server asks", || !run(&namespace, "try", UNPINNED, &["--dry-run=server"]).is_success);
+    let refusal = run(&namespace, "refused", UNPINNED, &[]).refused();
+    assert!(refusal.contains("not pinned by digest: containers[refused]"), "{refusal}");
+
+    namespace.kubectl(&["create", "serviceaccount", "tenant"]).ok();
+    let subject = format!("--serviceaccount={}:tenant", namespace.name);
+    namespace.kubectl(&["create", "rolebinding", "tenant", "--clusterrole=admin", &subject]).ok();
+    let tenant = plane.service_account(&namespace.name, "tenant");
+    eventually("the tenant may make Pods", || tenant.kubectl(&["auth", "can-i", "create", "pods"]).is_success);
+    let refusal =
+        tenant.kubectl(&["label", "--overwrite", "namespace", &namespace.name, "pinstream.dev/policy=warn"]).refused();
+    assert!(refusal.contains("cannot patch resource \"namespaces\""), "{refusal}");
+}
+
+fn what_says_that_a_controller_decides_escapes_until_its_pods(plane: &ControlPlane) {
+    let release = install(plane, &json!({"validatingAdmissionPolicy": {"enabled": true}}));
+    let namespace = release.working_namespace(&json!({}));
+    set_level(plane, &namespace, "enforce");
+    namespace.kubectl(&["create", "configmap", "owner"]).ok();
+    let owner = namespace.get(&["configmap", "owner"]);
+    let mut made_up = of_kind("ReplicaSet", valid("ReplicaSet", &pod_spec(&[UNPINNED])));
+    let create = |object: &Value| namespace.post(&path(&namespace, "ReplicaSet"), object);
+    assert_eq!(create(&made_up).status, 403);
+    made_up["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
+        "uid": owner["metadata"]["uid"], "controller": true}]);
+    create(&made_up).ok();
+    eventually("its Pod is refused", || {
+        let events = namespace.kubectl(&["get", "events", "--field-selector=reason=FailedCreate"]).ok();
+        events.contains("not pinned by digest: containers[c0]")
+    });
+    assert_eq!(namespace.get(&["pods"])["items"], json!([]));
 }

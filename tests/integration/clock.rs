@@ -9,7 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{Server, until};
+use crate::support::{Server, leave_out, until};
 use crate::upstream::Upstream;
 
 /// Says that it is a failure if libfaketime is not there.
@@ -28,7 +28,7 @@ fn library() -> Option<PathBuf> {
     if found.is_none() {
         let missing = "there is no libfaketime (Debian: apt-get install faketime)";
         assert!(required.is_empty(), "{missing}");
-        eprintln!("left out: {missing}");
+        leave_out(missing);
     }
     found
 }

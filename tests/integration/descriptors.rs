@@ -1,11 +1,14 @@
 //! What happens when the program may not open as many files as it would like to.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
 
 use crate::support::{Server, image, patch_of, pod_review, stream, until};
 
@@ -13,7 +16,11 @@ use crate::support::{Server, image, patch_of, pod_review, stream, until};
 const FEW: u64 = 8;
 /// Connections that nothing is asked on.
 const THOUSANDS: u16 = 5000;
-/// The same, where few are too many.
+/// Connections on which something was asked once.
+const IDLE: u16 = 2000;
+/// What one of them costs a server at most, in bytes.
+const MEMORY: f64 = 64e3;
+/// Connections that nothing is asked on, where few are too many.
 const MANY: u8 = 64;
 
 /// Puts the stream in its place at once.
@@ -32,12 +39,60 @@ async fn the_low_limit_of_a_shell_is_raised() {
         .await;
 }
 
-#[tokio::test]
-async fn thousands_that_say_nothing_are_in_nobodys_way() {
-    // Both sides of each connection are open files, of this process and of the server, which inherits the limit.
+/// Both sides of each connection are open files, of this process and of the server, which inherits the limit.
+fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// A connection on which a review was answered, and nothing is asked since.
+fn idle(server: &Server, review: &Value) -> StreamOwned<ClientConnection, TcpStream> {
+    let (mut stream, review) = (server.raw(|_| ()), review.to_string());
+    let head = "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length:";
+    write!(stream, "{head} {}\r\n\r\n{review}", review.len()).unwrap();
+    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
+    let is_whole = |answer: &str| {
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        serde_json::from_str(body).is_ok_and(|body: Value| patch_of(&body["response"])[0]["value"] == image('a'))
+    };
+    while !is_whole(&answer) {
+        let read = stream.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "{answer}");
+        answer += str::from_utf8(&buffer[..read]).unwrap();
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_that_are_idle_after_a_review_hold_up_nobody_while_there_is_a_place() {
+    raise_limit();
+    let places = (IDLE + 1).to_string();
+    let server = Server::start(&["--max-connections", &places, "--idle-timeout", "1h"], |folder| write(folder, 'a'));
+    let review = pod_review(&["app:1"]);
+    let known = server.client(&[], |client| client);
+    server.ask(&known, &review).await;
+    let memory = async || server.metric("process_resident_memory_bytes").await;
+    let before = memory().await;
+    let mut idle: Vec<_> = (0..IDLE).map(|_| idle(&server, &review)).collect();
+    let each = (memory().await - before) / f64::from(IDLE);
+    eprintln!("a connection that is idle costs {each} bytes");
+    assert!(each < MEMORY, "{each} bytes");
+
+    // All places are taken.
+    let late = server.client(&[], |client| client);
+    late.post(server.url()).json(&review).send().await.unwrap_err();
+    assert!(server.metric("pinstream_connections_refused_total").await >= 1.0);
+    server.ask(&known, &review).await;
+    idle.pop();
+    until("who is gone has left a place", async || server.metric("pinstream_connections").await == f64::from(IDLE))
+        .await;
+    server.ask(&late, &review).await;
+}
+
+#[tokio::test]
+async fn thousands_that_say_nothing_are_in_nobodys_way() {
+    raise_limit();
     let server =
         Server::start(&["--max-connections", "6000", "--handshake-timeout", "1h"], |folder| write(folder, 'a'));
     let idle: Vec<_> = (0..THOUSANDS).map(|_| TcpStream::connect(server.webhook).unwrap()).collect();

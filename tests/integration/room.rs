@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::Server;
+use crate::support::{Server, leave_out};
 
 /// Says that it is a failure if nothing can be mounted here.
 const REQUIRED: &str = "PINSTREAM_TEST_MOUNTS";
@@ -35,8 +35,9 @@ impl Room {
             mount.is_ok_and(|output| output.status.success())
         };
         let Some(namespace) = ways.iter().find(can_mount) else {
-            assert!(required.is_empty(), "nothing can be mounted here: no unshare, or no right to use it");
-            eprintln!("left out: nothing can be mounted here: no unshare, or no right to use it");
+            let missing = "nothing can be mounted here: no unshare, or no right to use it";
+            assert!(required.is_empty(), "{missing}");
+            leave_out(missing);
             return None;
         };
         Some(Self { namespace })

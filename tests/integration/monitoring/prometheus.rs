@@ -10,7 +10,7 @@ use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{repository, until};
+use crate::support::{leave_out, repository, until};
 
 /// The alerts, as the chart ships them.
 pub const ALERTS: &str = "charts/pinstream/files/alerts.yaml";
@@ -25,7 +25,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     if found.is_none() {
         let missing = format!("{name} is not in PATH (Debian: apt-get install prometheus)");
         assert!(required.is_empty(), "{missing}");
-        eprintln!("left out: {missing}");
+        leave_out(&missing);
     }
     found
 }
