@@ -1,7 +1,8 @@
 //! The directory store: every manifest under a directory, read again when it changes.
 //!
-//! Looks instead of listening: symlink swaps and renames are seen like any other change, because what is compared
-//! is the file that a path leads to. Of a file that turns bad the last good streams stay.
+//! What is compared is the file that a path leads to, so that symlink swaps and renames are seen like any other change. Where
+//! the kernel tells of changes it is looked when it does, elsewhere again and again. Of a file that turns bad the last good
+//! streams stay.
 
 mod catalogue;
 mod feed;
@@ -12,6 +13,7 @@ mod private;
 mod rewrite;
 mod settled;
 mod walk;
+mod watches;
 mod written;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +28,7 @@ pub use home::DirectoryHome;
 pub use owners::Owners;
 pub(crate) use walk::format_of;
 pub use walk::manifests;
+pub use watches::{Told, Watches};
 
 use self::settled::{Changed, Settled};
 use self::walk::{Stamp, Walk, age};
@@ -38,6 +41,8 @@ use crate::stream::{ImageStream, Key};
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A file changed less than this ago may still be written to: it is read at the next look, or read again.
 const SETTLING: Duration = Duration::from_millis(100);
+/// How long to wait when a change was told for what comes with it; it has settled then.
+pub const GATHERING: Duration = Duration::from_millis(120);
 
 /// The streams of a directory of manifests.
 #[derive(Debug)]
@@ -56,6 +61,8 @@ pub struct Directory {
     /// Files with streams that other files define.
     conflicts: Vec<(PathBuf, String)>,
     has_looked: bool,
+    watches: Option<Watches>,
+    is_told: bool,
 }
 
 /// What one look at the directory brought.
@@ -90,6 +97,13 @@ struct File {
     problem: Option<String>,
 }
 
+impl File {
+    /// It was read as it is.
+    fn is_settled(&self) -> bool {
+        !self.unsettled && self.stamp != Stamp::default()
+    }
+}
+
 impl Directory {
     /// A store over `root`, not read yet, whose images can be pulled from these places.
     #[must_use]
@@ -104,7 +118,27 @@ impl Directory {
             feed: None,
             conflicts: Vec::new(),
             has_looked: false,
+            watches: None,
+            is_told: false,
         }
+    }
+
+    /// Has changes told through `watches`.
+    #[must_use]
+    pub fn watched(self, watches: Watches) -> Self {
+        Self { watches: Some(watches), ..self }
+    }
+
+    /// What is told of changes, if anything is.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        self.watches.as_ref().map(Watches::told)
+    }
+
+    /// Whatever another look would find has been told since the last one began, or will be when it happens.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// Hands on whole streams to `feed` as they change, and takes over the numbers that it gives their tags.
@@ -140,18 +174,19 @@ impl Directory {
     /// Looks at the directory and reads what changed. Blocks; `now` is the time of the look.
     pub fn look(&mut self, now: SystemTime) -> Look {
         let is_first = !std::mem::replace(&mut self.has_looked, true);
-        let mut walk = Walk::default();
-        walk.directory(&self.root, 0);
-        let mut problems = walk.problems;
+        let mut walk = Walk::watching(self.watches.as_mut());
+        walk.root(&self.root);
+        let Walk { files, mut problems, .. } = walk;
+        let is_walked = problems.is_empty();
         let mut read = Read::default();
         let is_lost = |path: &Path| problems.keys().any(|lost| path.starts_with(lost));
-        let gone = self.files.extract_if(.., |path, _| !walk.files.contains_key(path) && !is_lost(path));
+        let gone = self.files.extract_if(.., |path, _| !files.contains_key(path) && !is_lost(path));
         for (path, file) in gone {
             let before = keys(&file.streams);
             release(&self.owners, &path, &before);
             read.changed.push(Changed { path, before });
         }
-        for (path, stamp) in walk.files {
+        for (path, stamp) in files {
             let settled = age(&stamp, now).is_none_or(|age| age > SETTLING);
             self.read_if_changed(&path, stamp, settled || is_first, &mut read);
         }
@@ -165,6 +200,8 @@ impl Directory {
         let new_problems = new_problems.map(|(path, text)| (path.clone(), text.clone())).collect();
         let solved = self.problems.keys().filter(|path| !problems.contains_key(*path)).cloned().collect();
         self.problems = problems;
+        let is_watched = self.watches.as_mut().is_some_and(Watches::finish);
+        self.is_told = is_watched && is_walked && self.files.values().all(File::is_settled);
         if let Some(feed) = self.feed.as_ref().filter(|_| is_first) {
             feed.listed();
         }

@@ -119,10 +119,11 @@ async fn without_descriptors_it_says_so_and_goes_on_where_it_was() {
     prlimit(Some(pid), Resource::Nofile, few).unwrap();
     let idle: Vec<_> = (0..MANY).map(|_| TcpStream::connect(server.webhook).unwrap()).collect();
     let said = || fs::read_to_string(server.path("stderr")).unwrap();
-    for what in ["connection cannot be accepted", "the last good ones stay", "the one before it stays in use"] {
+    until("it says so", async || said().contains("connection cannot be accepted")).await;
+    write(server.folder.path(), 'b');
+    for what in ["the last good ones stay", "the one before it stays in use"] {
         until("it says so", async || said().contains(what)).await;
     }
-    write(server.folder.path(), 'b');
     drop(idle);
     until("the edited stream is what counts", async || ask('b').await).await;
     let lines = said().matches("connection cannot be accepted").count() as u64;

@@ -1,6 +1,7 @@
 //! Streams that change while objects are admitted.
 
 use std::fs;
+use std::process::Command;
 
 use reqwest::Client;
 use serde_json::Value;
@@ -64,4 +65,44 @@ async fn broken_file_is_counted_and_its_last_good_streams_answer() {
     fs::rename(server.path("aside"), server.path("streams")).unwrap();
     until("the new streams answer", async || first().await == image('b')).await;
     assert_eq!(server.metric("pinstream_source_problems").await, 0.0);
+}
+
+/// The rest of the command line in a namespace of its own with few watches.
+const FEW_WATCHES: [&str; 7] = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "sh",
+    "-c",
+    "echo 3 > /proc/sys/user/max_inotify_watches && exec \"$@\"",
+    "sh",
+];
+
+#[tokio::test]
+async fn changes_are_seen_where_no_more_folders_can_be_watched() {
+    let tried = Command::new(FEW_WATCHES[0]).args(&FEW_WATCHES[1..]).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("left out: there can be no user namespace here");
+        return;
+    }
+    let file = |number: u32| format!("streams/{number}/app.json");
+    let server = Server::start_by(&FEW_WATCHES, &["--log", "info"], |folder| {
+        for number in 0..5 {
+            fs::create_dir(folder.join(format!("streams/{number}"))).unwrap();
+            let stream = stream(&format!("app{number}"), &[("1", &image('a'))]);
+            fs::write(folder.join(file(number)), stream.to_string()).unwrap();
+        }
+    });
+    let said = fs::read_to_string(server.path("stderr")).unwrap();
+    assert!(said.contains("raise fs.inotify.max_user_watches") && said.contains("twice a second"), "{said}");
+    let client = server.client(&[], |client| client);
+    for number in 0..5 {
+        fs::write(server.path(&file(number)), stream(&format!("app{number}"), &[("1", &image('b'))]).to_string())
+            .unwrap();
+        let review = pod_review(&[&format!("app{number}:1")]);
+        until("the new version is answered", async || {
+            patch_of(&server.ask(&client, &review).await)[0]["value"] == image('b')
+        })
+        .await;
+    }
 }

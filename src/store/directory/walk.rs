@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::watches::Watches;
 use crate::store::documents::Format;
 
 /// The deepest directory that is looked into, counted from the root.
@@ -56,7 +57,7 @@ pub(crate) fn format_of(path: &Path) -> Option<Format> {
 /// If anything below it cannot be read.
 pub fn manifests(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut walk = Walk::default();
-    walk.directory(root, 0);
+    walk.root(root);
     match walk.problems.pop_first() {
         Some((path, problem)) => Err(io::Error::other(format!("{}: {problem}", path.display()))),
         None => Ok(walk.files.into_keys().collect()),
@@ -66,14 +67,28 @@ pub fn manifests(root: &Path) -> io::Result<Vec<PathBuf>> {
 /// Collects the manifests under a directory. Hidden entries are passed over: volumes of Kubernetes keep the
 /// real files there, which the visible entries link to.
 #[derive(Default)]
-pub(super) struct Walk {
+pub(super) struct Walk<'w> {
     pub(super) files: BTreeMap<PathBuf, Stamp>,
     pub(super) problems: BTreeMap<PathBuf, String>,
     seen: HashSet<(u64, u64)>,
+    /// What is come across is watched before it is looked at.
+    watches: Option<&'w mut Watches>,
 }
 
-impl Walk {
-    pub(super) fn directory(&mut self, path: &Path, depth: usize) {
+impl<'w> Walk<'w> {
+    pub(super) fn watching(watches: Option<&'w mut Watches>) -> Self {
+        Self { watches, ..Self::default() }
+    }
+
+    /// Everything below a directory.
+    pub(super) fn root(&mut self, path: &Path) {
+        if let Some(watches) = &mut self.watches {
+            watches.way(path);
+        }
+        self.directory(path, 0);
+    }
+
+    fn directory(&mut self, path: &Path, depth: usize) {
         if let Err(error) = self.try_directory(path, depth) {
             let hint = if error.kind() == io::ErrorKind::NotFound { "; make it, or name another" } else { "" };
             self.problems.insert(path.to_owned(), format!("the directory cannot be read: {error}{hint}"));
@@ -85,11 +100,20 @@ impl Walk {
         if depth > DEPTH_MAX || !self.seen.insert((metadata.dev(), metadata.ino())) {
             return Ok(());
         }
+        if let Some(watches) = &mut self.watches {
+            watches.folder(path);
+        }
         for entry in fs::read_dir(path)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
                 continue;
             }
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            if let Some(watches) = self.watches.as_mut().filter(|_| is_link) {
+                watches.link(&path);
+            }
+            let device = metadata.dev();
             let metadata = match fs::metadata(&path) {
                 Ok(metadata) => metadata,
                 // Gone since it was listed, or a link to nowhere.
@@ -102,6 +126,9 @@ impl Walk {
             if metadata.is_dir() {
                 self.directory(&path, depth + 1);
             } else if metadata.is_file() && format_of(&path).is_some() {
+                if let Some(watches) = self.watches.as_mut().filter(|_| !is_link && metadata.dev() != device) {
+                    watches.is_untold(&path, "it is mounted");
+                }
                 self.files.insert(path, Stamp::of(&metadata));
             }
         }
