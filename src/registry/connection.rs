@@ -161,7 +161,8 @@ impl Connections {
         let lane = self.lanes.lane(&host_of(&request.url));
         let _permit = lane.enter(request.shown).await.map_err(Failure::Limited)?;
         let take = request.take;
-        let answer = budget.spend(async { self.read(self.follow(request).await?, take).await }).await;
+        // In a box, as it is large and others have it in theirs.
+        let answer = budget.spend(async { self.read(Box::pin(self.follow(request)).await?, take).await }).await;
         answer.unwrap_or_else(|| Err(Failure::Slow("the time for all of it is up".to_owned())))
     }
 
