@@ -165,7 +165,8 @@ impl Connections {
         let lane = self.lanes.lane(&host_of(&request.url));
         let _permit = lane.enter(request.shown).await.map_err(Failure::Limited)?;
         let take = request.take;
-        let response = budget.spend(self.follow(request)).await?;
+        // In a box, as it is large and others have it in theirs.
+        let response = budget.spend(Box::pin(self.follow(request))).await?;
         self.read(response, take, budget).await
     }
 
