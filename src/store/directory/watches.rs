@@ -108,18 +108,26 @@ impl Watches {
         }
     }
 
-    /// Watches whatever makes the path of a folder lead to another one: the folders that its links stand in.
-    pub(super) fn way(&mut self, path: &Path) {
+    /// Watches whatever makes the path of a folder lead to another one: the folders that its links stand in. Gives where it
+    /// ends.
+    pub(super) fn way(&mut self, path: &Path) -> Option<PathBuf> {
         match way(path) {
-            Ok((folders, _)) => folders.iter().for_each(|folder| self.folder(folder)),
-            Err(error) => self.is_untold(path, error.to_string()),
+            Ok((folders, end)) => {
+                for folder in &folders {
+                    self.folder(folder);
+                }
+                Some(end)
+            }
+            Err(error) => {
+                self.is_untold(path, error.to_string());
+                None
+            }
         }
     }
 
     /// The same for a link, and the folder of what it leads to.
     pub(super) fn link(&mut self, path: &Path) {
-        self.way(path);
-        if let Ok((_, end)) = way(path) {
+        if let Some(end) = self.way(path) {
             self.folder(end.parent().unwrap_or(&end));
         }
     }
