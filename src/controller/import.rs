@@ -81,7 +81,7 @@ pub async fn import_now<H: Home, R: Remote>(
     let mut tags = tags.to_vec();
     for _ in 0..WRITES_MAX {
         let mut verdicts = Vec::new();
-        match worker.import(key, &tags, None, &mut verdicts).await {
+        match worker.import(key, &tags, &Turn::whole(), &mut verdicts).await {
             Err(HomeError::Conflict(_)) => continue,
             ended => ended?,
         }
@@ -216,7 +216,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let Due { key, tags, registry } = due;
         let mut verdicts = Vec::new();
         // What is not wanted any more is told by the change that made it so.
-        let rest = match self.import(&key, &tags, Some(Arc::clone(&registry)), &mut verdicts).await {
+        let rest = match self.import(&key, &tags, &Turn::at(Arc::clone(&registry)), &mut verdicts).await {
             Ok(()) => Verdict::Done,
             Err(error) => {
                 self.teller.tell(&key, &error);
@@ -228,13 +228,12 @@ impl<H: Home, R: Remote> Worker<H, R> {
         Ended { key, registry, verdicts }
     }
 
-    /// Imports tags of a stream: those of one registry whose turn it is, or all. Each that is ended has its verdict then,
-    /// also if others could not be.
+    /// Imports tags of a stream. Each that is ended has its verdict then, also if others could not be.
     async fn import(
         &self,
         key: &Key,
         tags: &[String],
-        registry: Option<Arc<str>>,
+        turn: &Turn,
         verdicts: &mut Vec<(String, Verdict)>,
     ) -> Result<(), HomeError> {
         let desk = self.desks.of(key);
@@ -242,13 +241,12 @@ impl<H: Home, R: Remote> Worker<H, R> {
         if tags.iter().any(|tag| tag == WHOLE_STREAM) {
             verdicts.push((WHOLE_STREAM.to_owned(), self.whole(key, &desk, &keyring).await?));
         }
-        let wanted = self.wanted(key, &desk, tags).await?;
-        let turn = Turn::at(registry);
-        let wanted: VecDeque<Wanted> = wanted.into_iter().filter(|wanted| turn.is_for(wanted)).collect();
+        let wanted = self.wanted(key, &desk, tags).await?.into_iter().filter(|wanted| turn.is_for(wanted));
+        let wanted: VecDeque<Wanted> = wanted.collect();
         let mut left: BTreeSet<String> = wanted.iter().map(|wanted| wanted.tag.clone()).collect();
         let mut asking = Asking::new(wanted);
         loop {
-            let answers = asking.answers(&turn, |wanted| self.ask(wanted, &keyring)).await?;
+            let answers = asking.answers(turn, |wanted| self.ask(wanted, &keyring)).await?;
             if answers.is_empty() {
                 break;
             }

@@ -114,7 +114,7 @@ async fn stream_with_many_tags_gives_up_its_place_to_others_and_is_imported_all_
     tokio::time::sleep(Duration::from_secs(1)).await;
     home.put(filled("small", &["q.io/a/small:1".to_owned()]));
     let waited = waited(&home, "small", "0").await;
-    assert!(waited < Duration::from_mins(1), "{waited:?}");
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
 
     let is_imported =
         |stream: &ImageStream| stream.status.tags.iter().filter(|tag| !tag.items.is_empty()).count() == 400;

@@ -40,8 +40,13 @@ pub(super) struct Asking<F: Future> {
 
 impl Turn {
     /// At a registry, from now on.
-    pub(super) fn at(registry: Option<Arc<str>>) -> Self {
-        Self { registry, began: Instant::now() }
+    pub(super) fn at(registry: Arc<str>) -> Self {
+        Self { registry: Some(registry), began: Instant::now() }
+    }
+
+    /// Until everything is done.
+    pub(super) fn whole() -> Self {
+        Self { registry: None, began: Instant::now() }
     }
 
     /// It is asked for at the registry whose turn it is.
@@ -51,10 +56,6 @@ impl Turn {
 
     fn may_ask(&self) -> bool {
         self.registry.is_none() || self.began.elapsed() < ASKING
-    }
-
-    fn is_over(&self) -> bool {
-        self.end().is_some_and(|end| end <= Instant::now())
     }
 
     fn end(&self) -> Option<Instant> {
@@ -86,12 +87,11 @@ impl<T, E, F: Future<Output = Result<T, E>>> Asking<F> {
             match next {
                 Ok(Some(answer)) => answers.push(answer?),
                 Ok(None) => break,
-                Err(_) => {
-                    if turn.is_over() {
-                        self.under_way.clear();
-                    }
+                Err(_) if turn.end().is_some_and(|end| end <= Instant::now()) => {
+                    self.under_way.clear();
                     break;
                 }
+                Err(_) => break,
             }
             together = together.or_else(|| Some(Instant::now() + TOGETHER));
         }
