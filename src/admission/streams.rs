@@ -156,8 +156,10 @@ pub fn decide(namespace: &str, object: Value, old: Option<Value>, rules: &Rules<
         permits: rules.permits,
         source: &|_| Source::Unknown,
     };
-    let tags = object.pointer("/spec/tags").and_then(Value::as_array).cloned().unwrap_or_default();
-    if tags.len() > TAGS_MAX {
+    let tags = tags_of(&object).cloned().unwrap_or_default();
+    // What there are already may be changed, and become fewer.
+    let before = old.as_ref().and_then(tags_of).map_or(0, Vec::len);
+    if tags.len() > TAGS_MAX.max(before) {
         return Ok(Decision::Refused(too_many(&object, tags.len())));
     }
     let Read { mut stream, mut errors } = read(object, namespace, false).map_err(unreadable)?;
@@ -177,6 +179,10 @@ pub fn decide(namespace: &str, object: Value, old: Option<Value>, rules: &Rules<
     } else {
         Ok(Decision::Refused(Invalid { name: written.stream.metadata.name, errors }))
     }
+}
+
+fn tags_of(object: &Value) -> Option<&Vec<Value>> {
+    object.pointer("/spec/tags")?.as_array()
 }
 
 /// Nothing else is looked for then.

@@ -4,13 +4,10 @@
 //! interval. What waits for the home of the streams, and not for a registry, comes when that is back. Must not know how
 //! importing is done.
 
-mod entry;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::entry::{Entry, spread};
 use crate::stream::plan::{self, Need};
 use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::SpecTag;
@@ -18,6 +15,14 @@ use crate::stream::{ImageStream, Key};
 
 /// In place of a tag: the stream itself, whose tags are to be numbered, copied or listed.
 pub const WHOLE_STREAM: &str = "";
+/// The first wait after a failure.
+pub const RETRY_FIRST: Duration = Duration::from_secs(30);
+/// The longest wait after a failure.
+pub const RETRY_LONGEST: Duration = Duration::from_mins(15);
+/// The first wait for a home that is away.
+const HOME_FIRST: Duration = Duration::from_millis(300);
+/// The longest wait for one. Each try may ask a registry for what cannot be written.
+const HOME_LONGEST: Duration = Duration::from_mins(1);
 /// A home that comes back more often than this is one that comes and goes.
 const BACK_APART: Duration = Duration::from_secs(10);
 /// Scheduled imports that may come at once after a quiet time.
@@ -39,8 +44,6 @@ pub enum Verdict {
     Done,
     /// The tag was changed meanwhile: look again at once.
     Again,
-    /// Nobody was asked for it: others have their turn first, then it is due.
-    Next,
     /// The registry failed: try again, not before that time at least if there is one.
     Later(Option<Duration>),
     /// The home could not be read or written: try again soon, not before that time at least if there is one.
@@ -51,14 +54,14 @@ pub enum Verdict {
     Never,
 }
 
-/// What is due for one stream at one registry.
+/// What is due for one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     /// The stream.
     pub key: Key,
     /// Its tags, and perhaps [`WHOLE_STREAM`].
     pub tags: Vec<String>,
-    /// The registry that is asked for them, empty if none is.
+    /// The registry that is asked for them, or for the first of them if there are several; empty if none is.
     pub registry: Arc<str>,
 }
 
@@ -75,23 +78,31 @@ pub struct States {
     pub imported: usize,
 }
 
-#[derive(Debug, Default)]
-struct Stream {
-    /// By the registry that is asked.
-    lines: BTreeMap<Arc<str>, Line>,
-    /// Importable tags that need nothing.
-    imported: usize,
+#[derive(Debug)]
+struct Entry {
+    /// `None`: not before the tag is changed.
+    at: Option<Duration>,
+    need: Need,
+    generation: i64,
+    /// How often in a row the registry failed.
+    tries: u32,
+    /// How often in a row the home did, or was faster.
+    home_tries: u32,
+    /// It waits for the home, until then at least.
+    home: Option<Duration>,
 }
 
-/// What one registry is asked for one stream.
 #[derive(Debug, Default)]
-struct Line {
+struct Stream {
     entries: BTreeMap<Box<str>, Entry>,
+    /// The registry that is asked for them.
+    registry: Arc<str>,
+    /// Importable tags that need nothing.
+    imported: usize,
     is_running: bool,
 }
 
-/// Time, stream, registry and tag.
-type Slot = (Duration, Arc<Key>, Arc<str>, Box<str>);
+type Slot = (Duration, Arc<Key>, Box<str>);
 
 /// The next import of every tag that has one.
 #[derive(Debug)]
@@ -128,32 +139,30 @@ impl Agenda {
     pub fn apply(&mut self, stream: &ImageStream, now: Duration, random: u64) {
         let key = stream.key();
         let key = self.streams.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
-        let before = self.take(&key);
-        let mut after = Stream::default();
-        let running = before.lines.iter().filter(|(_, line)| line.is_running);
-        after.lines.extend(running.map(|(registry, _)| (Arc::clone(registry), Line::running())));
-        let mut known: BTreeMap<_, _> = before.lines.into_values().flat_map(|line| line.entries).collect();
+        let mut before = self.take(&key);
+        let registry = plan::registry(stream).unwrap_or_default().into();
+        let mut after = Stream { registry, is_running: before.is_running, ..Stream::default() };
         let is_served_elsewhere = self.registry_host.repository(stream) != stream.status.docker_image_repository;
-        if is_served_elsewhere || needs_settling(stream) {
-            let registry = plan::repository(stream).map(plan::registry).unwrap_or_default();
-            let entry = known.remove(WHOLE_STREAM).unwrap_or_else(|| Entry::of_stream(now));
-            after.line(&registry).entries.insert(WHOLE_STREAM.into(), entry);
-        }
-        after.imported = stream.spec.tags.iter().filter(|tag| plan::is_importable(tag)).count();
-        for (number, tag) in stream.spec.tags.iter().enumerate() {
-            let Some(need) = plan::need(stream, tag) else { continue };
-            let generation = tag.generation.unwrap_or_default();
-            let known = known
-                .remove(tag.name.as_str())
+        let whole = (is_served_elsewhere || needs_settling(stream)).then_some((WHOLE_STREAM, Need::Asked, 0));
+        let tags = stream.spec.tags.iter().filter_map(|tag| {
+            let need = plan::need(stream, tag)?;
+            Some((tag.name.as_str(), need, tag.generation.unwrap_or_default()))
+        });
+        for (number, (tag, need, generation)) in whole.into_iter().chain(tags).enumerate() {
+            let known = before
+                .entries
+                .remove(tag)
                 .filter(|known| known.generation == generation && (need != Need::Asked || known.need == Need::Asked));
+            let random = spread(random, number);
             let entry = match known {
-                Some(known) => known.with(need),
-                None => Entry::new(need, generation, self.rules.interval, now, spread(random, number)),
+                Some(known) => Entry { need, ..known },
+                None => self.entry(need, generation, now, random),
             };
-            let source = tag.from.as_ref().map_or("", |from| from.name.as_str());
-            let is_new = after.line(&plan::registry(source)).entries.insert(tag.name.as_str().into(), entry).is_none();
-            after.imported -= usize::from(is_new);
+            after.entries.insert(tag.into(), entry);
         }
+        let importable = stream.spec.tags.iter().filter(|tag| plan::is_importable(tag)).count();
+        let in_need = after.entries.keys().filter(|tag| &***tag != WHOLE_STREAM).count();
+        after.imported = importable.saturating_sub(in_need);
         self.put(key, after);
     }
 
@@ -162,18 +171,17 @@ impl Agenda {
         self.take(key);
     }
 
-    /// Takes out what is due first, and all that is due of the same stream at the same registry. That is not given again
-    /// until it is finished.
+    /// Takes out what is due first, all that is due of one stream. That stream is not given again until it is finished.
     pub fn next(&mut self, now: Duration) -> Option<Due> {
         self.refill(now);
-        let is_due = |slots: &BTreeSet<Slot>| slots.first().filter(|slot| slot.0 <= now).cloned();
+        let is_due =
+            |slots: &BTreeSet<Slot>| slots.first().filter(|slot| slot.0 <= now).map(|slot| Arc::clone(&slot.1));
         let may_be_routine = self.budget.0 >= 1.0;
-        let (_, key, registry, _) =
-            is_due(&self.urgent).or_else(|| is_due(&self.routine).filter(|_| may_be_routine))?;
-        let mut line = self.take_line(&key, &registry)?;
-        line.is_running = true;
+        let key = is_due(&self.urgent).or_else(|| is_due(&self.routine).filter(|_| may_be_routine))?;
+        let mut stream = self.take(&key);
+        stream.is_running = true;
         let mut tags = Vec::new();
-        for (tag, entry) in line.entries.iter().filter(|(_, entry)| entry.at.is_some_and(|at| at <= now)) {
+        for (tag, entry) in stream.entries.iter().filter(|(_, entry)| entry.at.is_some_and(|at| at <= now)) {
             if entry.need == Need::Scheduled {
                 if self.budget.0 < 1.0 {
                     continue;
@@ -182,36 +190,28 @@ impl Agenda {
             }
             tags.push(tag.to_string());
         }
-        let due = Due { key: (*key).clone(), tags, registry: Arc::clone(&registry) };
-        self.put_line(&key, registry, line);
+        let due = Due { key: (*key).clone(), tags, registry: Arc::clone(&stream.registry) };
+        self.put(key, stream);
         Some(due)
     }
 
-    /// What was taken out of a stream for a registry is done, each tag with its verdict. What the stream looks like now
-    /// is told by [`apply`](Self::apply), before or after.
-    pub fn finish(
-        &mut self,
-        (key, registry): (&Key, &Arc<str>),
-        verdicts: &[(String, Verdict)],
-        now: Duration,
-        random: u64,
-    ) {
+    /// What was taken out is done, each tag with its verdict. What the stream looks like now is told by
+    /// [`apply`](Self::apply), before or after.
+    pub fn finish(&mut self, key: &Key, verdicts: &[(String, Verdict)], now: Duration, random: u64) {
         let Some((key, _)) = self.streams.get_key_value(key) else { return };
         let key = Arc::clone(key);
-        // A tag that comes from another registry by now is in another line.
-        let Some(mut line) = self.take_line(&key, registry) else { return };
-        line.is_running = false;
+        let mut stream = self.take(&key);
+        stream.is_running = false;
         for (number, (tag, verdict)) in verdicts.iter().enumerate() {
-            let Some(entry) = line.entries.get_mut(tag.as_str()) else { continue };
-            if *verdict == Verdict::Next && entry.need == Need::Scheduled {
-                self.budget.0 += 1.0;
-            }
-            match verdict {
-                Verdict::Done if entry.need != Need::Scheduled => drop(line.entries.remove(tag.as_str())),
-                verdict => entry.end(*verdict, now, self.rules.interval, spread(random, number)),
+            let Some(entry) = stream.entries.get_mut(tag.as_str()) else { continue };
+            let random = spread(random, number);
+            if *verdict == Verdict::Done && entry.need != Need::Scheduled {
+                stream.entries.remove(tag.as_str());
+            } else {
+                entry.end(*verdict, now, self.rules.interval, random);
             }
         }
-        self.put_line(&key, Arc::clone(registry), line);
+        self.put(key, stream);
     }
 
     /// The home can be read again after it could not: what waits for it is due now. What waits for a registry is not.
@@ -220,13 +220,12 @@ impl Agenda {
             return;
         }
         self.back = Some(now);
-        let is_waiting = |stream: &Stream| stream.entries().any(|(_, entry)| entry.home_tries > 0);
+        let is_waiting = |stream: &Stream| stream.entries.values().any(|entry| entry.home_tries > 0);
         let waiting = self.streams.iter().filter(|(_, stream)| is_waiting(stream));
         let waiting: Vec<_> = waiting.map(|(key, _)| Arc::clone(key)).collect();
         for key in waiting {
             let mut stream = self.take(&key);
-            let entries = stream.lines.values_mut().flat_map(|line| line.entries.values_mut());
-            entries.for_each(|entry| entry.home_is_back(now));
+            stream.entries.values_mut().for_each(|entry| entry.home_is_back(now));
             self.put(key, stream);
         }
     }
@@ -266,9 +265,9 @@ impl Agenda {
         let mut states = States::default();
         for stream in self.streams.values() {
             states.imported += stream.imported;
-            for (tag, entry) in stream.entries() {
+            for (tag, entry) in &stream.entries {
                 match entry.need {
-                    _ if tag == WHOLE_STREAM => {}
+                    _ if &**tag == WHOLE_STREAM => {}
                     Need::Asked => states.pending += 1,
                     Need::Failed => states.failed += 1,
                     Need::Scheduled => states.scheduled += 1,
@@ -276,6 +275,17 @@ impl Agenda {
             }
         }
         states
+    }
+
+    fn entry(&self, need: Need, generation: i64, now: Duration, random: u64) -> Entry {
+        let (at, tries) = match need {
+            Need::Asked => (now, 0),
+            // It failed before this process knew of it.
+            Need::Failed => (now + retry(0, random), 1),
+            // Nobody knows when it was looked at last; all of them together should not be looked at now.
+            Need::Scheduled => (now + share(self.rules.interval, random), 0),
+        };
+        Entry { at: Some(at), need, generation, tries, home_tries: 0, home: None }
     }
 
     fn refill(&mut self, now: Duration) {
@@ -287,71 +297,58 @@ impl Agenda {
     /// Takes a stream out of everything; an empty one if it is not known.
     fn take(&mut self, key: &Key) -> Stream {
         let Some((key, stream)) = self.streams.remove_entry(key) else { return Stream::default() };
-        for (registry, line) in &stream.lines {
-            self.clear(&key, registry, line);
+        for (tag, entry) in &stream.entries {
+            if let Some(at) = entry.at {
+                let slot = (at, Arc::clone(&key), tag.clone());
+                self.urgent.remove(&slot);
+                self.routine.remove(&slot);
+            }
         }
         stream
     }
 
     fn put(&mut self, key: Arc<Key>, stream: Stream) {
-        for (registry, line) in &stream.lines {
-            self.fill(&key, registry, line);
+        for (tag, entry) in stream.entries.iter().filter(|_| !stream.is_running) {
+            let slots = if entry.need == Need::Scheduled { &mut self.routine } else { &mut self.urgent };
+            if let Some(at) = entry.at {
+                slots.insert((at, Arc::clone(&key), tag.clone()));
+            }
         }
         self.streams.insert(key, stream);
     }
-
-    /// Takes a line out of everything. `None` if it is not known.
-    fn take_line(&mut self, key: &Arc<Key>, registry: &Arc<str>) -> Option<Line> {
-        let line = self.streams.get_mut(key)?.lines.remove(registry)?;
-        self.clear(key, registry, &line);
-        Some(line)
-    }
-
-    fn put_line(&mut self, key: &Arc<Key>, registry: Arc<str>, line: Line) {
-        self.fill(key, &registry, &line);
-        let stream = self.streams.entry(Arc::clone(key)).or_default();
-        if line.is_running || !line.entries.is_empty() {
-            stream.lines.insert(registry, line);
-        }
-    }
-
-    fn clear(&mut self, key: &Arc<Key>, registry: &Arc<str>, line: &Line) {
-        for slot in line.slots(key, registry) {
-            self.urgent.remove(&slot.1);
-            self.routine.remove(&slot.1);
-        }
-    }
-
-    fn fill(&mut self, key: &Arc<Key>, registry: &Arc<str>, line: &Line) {
-        for (need, slot) in line.slots(key, registry).filter(|_| !line.is_running) {
-            let slots = if need == Need::Scheduled { &mut self.routine } else { &mut self.urgent };
-            slots.insert(slot);
-        }
-    }
 }
 
-impl Stream {
-    fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.lines.values().flat_map(|line| line.entries.iter().map(|(tag, entry)| (&**tag, entry)))
+impl Entry {
+    /// It was tried, and is not over.
+    fn end(&mut self, verdict: Verdict, now: Duration, interval: Duration, random: u64) {
+        let least = match verdict {
+            Verdict::Away(least) | Verdict::Later(least) => least.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let wait = match verdict {
+            Verdict::Done => Some(around(interval, random)),
+            Verdict::Never => None,
+            Verdict::Later(_) => Some(retry(self.tries, random).max(least)),
+            Verdict::Refused => Some(retry(self.home_tries, random)),
+            Verdict::Again | Verdict::Away(_) => Some(soon(self.home_tries, random).max(least)),
+        };
+        self.at = wait.map(|wait| now + wait);
+        self.home = matches!(verdict, Verdict::Away(_) | Verdict::Refused).then_some(now + least);
+        // Whatever the home did says nothing of the registry.
+        (self.tries, self.home_tries) = match verdict {
+            Verdict::Done => (0, 0),
+            Verdict::Never => (self.tries, 0),
+            Verdict::Later(_) => (self.tries + 1, 0),
+            Verdict::Again | Verdict::Away(_) | Verdict::Refused => (self.tries, self.home_tries + 1),
+        };
     }
 
-    fn line(&mut self, registry: &str) -> &mut Line {
-        if !self.lines.contains_key(registry) {
-            self.lines.insert(registry.into(), Line::default());
+    /// What waits for the home need not wait any more, and what is tried just now will not have to wait for long.
+    fn home_is_back(&mut self, now: Duration) {
+        self.home_tries = 0;
+        if let Some(least) = self.home.take() {
+            self.at = self.at.map(|at| at.min(least.max(now)));
         }
-        self.lines.get_mut(registry).expect("it is there now")
-    }
-}
-
-impl Line {
-    fn running() -> Self {
-        Self { is_running: true, ..Self::default() }
-    }
-
-    fn slots(&self, key: &Arc<Key>, registry: &Arc<str>) -> impl Iterator<Item = (Need, Slot)> {
-        self.entries.iter().filter_map(|(tag, entry)| {
-            Some((entry.need, (entry.at?, Arc::clone(key), Arc::clone(registry), tag.clone())))
-        })
     }
 }
 
@@ -364,6 +361,36 @@ fn needs_settling(stream: &ImageStream) -> bool {
         generation == 0 || is_copied && generation > crate::stream::history::observed(stream.status.tag(&tag.name))
     };
     plan::repository(stream).is_some() || stream.spec.tags.iter().any(is_unsettled)
+}
+
+/// The wait after so many tries that failed before.
+fn retry(tries: u32, random: u64) -> Duration {
+    doubled(RETRY_FIRST, RETRY_LONGEST, tries, random)
+}
+
+/// The same, if it is the home's matter.
+fn soon(tries: u32, random: u64) -> Duration {
+    doubled(HOME_FIRST, HOME_LONGEST, tries, random)
+}
+
+fn doubled(first: Duration, longest: Duration, tries: u32, random: u64) -> Duration {
+    around(first.saturating_mul(2_u32.saturating_pow(tries)).min(longest), random).min(longest)
+}
+
+/// Nine to eleven tenths of it.
+fn around(duration: Duration, random: u64) -> Duration {
+    duration * 9 / 10 + share(duration / 5, random)
+}
+
+/// Something between nothing and all of it.
+fn share(duration: Duration, random: u64) -> Duration {
+    duration.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX))
+}
+
+/// Another number for each of several.
+fn spread(random: u64, number: usize) -> u64 {
+    let number = u64::try_from(number).unwrap_or_default();
+    random.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 #[cfg(test)]

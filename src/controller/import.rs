@@ -4,30 +4,24 @@
 //! `stream::outcome`'s. Any number of these may run over the same streams: nothing is written over a change that was not
 //! seen, and a result for a tag that changed meanwhile is not taken.
 
-mod desk;
-mod remote;
 mod trouble;
-mod turn;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use self::desk::{Desk, Desks};
-pub use self::remote::Remote;
 use self::trouble::{Teller, is_refusal, verdict_of, verdict_of_home};
-use self::turn::{Asking, Turn};
 use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
 use super::queue::{Places, Queue};
 use super::settle;
 use crate::metrics::ImportMetrics;
-use crate::registry::{Fetched, Keyring, Reason};
+use crate::registry::{self, FetchError, Fetched, Keyring, Reason};
 use crate::store::home::{Change, Home, HomeError, Stored};
 use crate::stream::Key;
 use crate::stream::outcome::{self, Found, Imported, News};
@@ -35,12 +29,35 @@ use crate::stream::plan::{self, Wanted};
 use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::ImportMode;
 
-/// How many streams are imported at a time; one that asks several registries counts for each.
+/// How many streams are imported at a time.
 const PLACES: Places = Places { all: 200, of_registry: 20 };
+/// How many tags of one stream are imported at a time.
+const TAGS_AT_A_TIME: usize = 8;
+/// How many answers are put into a stream with one write at most.
+const ANSWERS_A_WRITE: usize = 50;
 /// How often a stream that others write to meanwhile is read again.
 const WRITES_MAX: usize = 10;
 /// How often the state of the agenda is measured.
 const MEASURING: Duration = Duration::from_secs(5);
+
+/// Who is asked for images.
+pub trait Remote: Send + Sync + 'static {
+    /// The image behind a tag. `known` is a digest whose image is known already: only another one is of interest.
+    fn fetch(
+        &self,
+        wanted: &Wanted,
+        known: Option<&str>,
+        keyring: &Keyring,
+    ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+
+    /// The tags of a repository.
+    fn tags(
+        &self,
+        repository: &str,
+        insecure: bool,
+        keyring: &Keyring,
+    ) -> impl Future<Output = Result<Vec<String>, FetchError>> + Send;
+}
 
 /// How importing is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,11 +94,11 @@ pub async fn import_now<H: Home, R: Remote>(
     key: &Key,
     tags: &[String],
 ) -> Result<(), HomeError> {
-    let worker = Worker::new(home, remote, settings, metrics);
+    let worker = Worker { home, remote, settings, metrics, teller: Teller::default() };
     let mut tags = tags.to_vec();
     for _ in 0..WRITES_MAX {
         let mut verdicts = Vec::new();
-        match worker.import(key, &tags, &Turn::whole(), &mut verdicts).await {
+        match worker.import(key, &tags, &mut verdicts).await {
             Err(HomeError::Conflict(_)) => continue,
             ended => ended?,
         }
@@ -100,7 +117,6 @@ struct Worker<H, R> {
     settings: Settings,
     metrics: ImportMetrics,
     teller: Teller,
-    desks: Desks,
 }
 
 /// A job that has ended.
@@ -122,7 +138,7 @@ impl<H: Home, R: Remote> Importer<H, R> {
     /// Nothing is known yet.
     pub fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
         let agenda = Agenda::new(settings.rules).served_at(settings.registry_host.clone());
-        let worker = Worker::new(home, remote, settings, metrics);
+        let worker = Worker { home, remote, settings, metrics, teller: Teller::default() };
         let queue = Queue::new(PLACES);
         Self { worker, agenda, queue, began: Instant::now(), random: RandomState::new(), calls: 0 }
     }
@@ -151,7 +167,7 @@ impl<H: Home, R: Remote> Importer<H, R> {
                 Some(Ended { key, registry, verdicts }) = jobs.next() => {
                     self.queue.end(&key.namespace, &registry);
                     let random = next(&self.random, &mut self.calls);
-                    self.agenda.finish((&key, &registry), &verdicts, self.began.elapsed(), random);
+                    self.agenda.finish(&key, &verdicts, self.began.elapsed(), random);
                 }
                 () = tokio::time::sleep_until(wake) => {}
                 _ = measuring.tick() => self.measure(),
@@ -208,15 +224,11 @@ fn next(random: &RandomState, calls: &mut u64) -> u64 {
 }
 
 impl<H: Home, R: Remote> Worker<H, R> {
-    fn new(home: Arc<H>, remote: Arc<R>, settings: Settings, metrics: ImportMetrics) -> Self {
-        Self { home, remote, settings, metrics, teller: Teller::default(), desks: Desks::default() }
-    }
-
     async fn run(&self, due: Due) -> Ended {
         let Due { key, tags, registry } = due;
         let mut verdicts = Vec::new();
         // What is not wanted any more is told by the change that made it so.
-        let rest = match self.import(&key, &tags, &Turn::at(Arc::clone(&registry)), &mut verdicts).await {
+        let rest = match self.import(&key, &tags, &mut verdicts).await {
             Ok(()) => Verdict::Done,
             Err(error) => {
                 self.teller.tell(&key, &error);
@@ -229,98 +241,69 @@ impl<H: Home, R: Remote> Worker<H, R> {
     }
 
     /// Imports tags of a stream. Each that is ended has its verdict then, also if others could not be.
-    async fn import(
-        &self,
-        key: &Key,
-        tags: &[String],
-        turn: &Turn,
-        verdicts: &mut Vec<(String, Verdict)>,
-    ) -> Result<(), HomeError> {
-        let desk = self.desks.of(key);
+    async fn import(&self, key: &Key, tags: &[String], verdicts: &mut Vec<(String, Verdict)>) -> Result<(), HomeError> {
+        let gone = || HomeError::Gone(key.clone());
+        let mut stored = self.home.read(key).await?.ok_or_else(gone)?;
         let keyring = self.home.keyring(&key.namespace).await?.of_tenant(&key.namespace);
         if tags.iter().any(|tag| tag == WHOLE_STREAM) {
-            verdicts.push((WHOLE_STREAM.to_owned(), self.whole(key, &desk, &keyring).await?));
+            let (settled, verdict) = self.whole(stored, &keyring).await?;
+            stored = settled;
+            verdicts.push((WHOLE_STREAM.to_owned(), verdict));
         }
-        let wanted = self.wanted(key, &desk, tags).await?.into_iter().filter(|wanted| turn.is_for(wanted));
-        let wanted: VecDeque<Wanted> = wanted.collect();
-        let mut left: BTreeSet<String> = wanted.iter().map(|wanted| wanted.tag.clone()).collect();
-        let mut asking = Asking::new(wanted);
-        loop {
-            let answers = asking.answers(turn, |wanted| self.ask(wanted, &keyring)).await?;
-            if answers.is_empty() {
-                break;
-            }
+        let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
+        let mut wanted: VecDeque<Wanted> = wanted.collect();
+        while !wanted.is_empty() {
+            // Gathered first: the compiler cannot tell that a future with an iterator that borrows may change threads.
+            let next: Vec<Wanted> = wanted.drain(..wanted.len().min(ANSWERS_A_WRITE)).collect();
+            let answers: Vec<Answer> = stream::iter(next.into_iter().map(|wanted| self.ask(wanted, &keyring)))
+                .buffer_unordered(TAGS_AT_A_TIME)
+                .try_collect()
+                .await?;
             if answers.iter().any(|answer| answer.is_refused) {
                 self.home.keyring_was_refused(&key.namespace);
             }
-            let written = asking.beside(self.put(key, &desk, &answers)).await;
-            let overtaken = written.inspect_err(|_| verdicts.extend(unwritten(&answers)))?;
+            let written = self.write(stored, &answers).await;
+            let (written, overtaken) = written.inspect_err(|_| verdicts.extend(unwritten(&answers)))?;
+            stored = written;
             verdicts.extend(answers.into_iter().map(|answer| {
                 let tag = answer.imported.wanted.tag;
-                left.remove(&tag);
                 let verdict = if overtaken.contains(&tag) { Verdict::Again } else { answer.verdict };
                 (tag, verdict)
             }));
         }
-        verdicts.extend(left.into_iter().map(|tag| (tag, Verdict::Next)));
         Ok(())
-    }
-
-    async fn read(&self, key: &Key) -> Result<Stored, HomeError> {
-        self.home.read(key).await?.ok_or_else(|| HomeError::Gone(key.clone()))
-    }
-
-    /// What is to be asked for these tags of the stream as it is now.
-    async fn wanted(&self, key: &Key, desk: &Desk, tags: &[String]) -> Result<Vec<Wanted>, HomeError> {
-        if tags.iter().all(|tag| tag == WHOLE_STREAM) {
-            return Ok(Vec::new());
-        }
-        let mut sheet = desk.sheet.lock().await;
-        let stored = sheet.stored.insert(self.read(key).await?);
-        let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
-        Ok(wanted.collect())
     }
 
     /// What concerns the stream and not one of its tags: where it is served, the tags of its repository, numbers, and
     /// tags that are copied.
-    async fn whole(&self, key: &Key, desk: &Desk, keyring: &Keyring) -> Result<Verdict, HomeError> {
-        let stored = self.read(key).await?;
-        let (tags, verdict) = self.repository_tags(&stored, keyring).await;
-        let mut sheet = desk.sheet.lock().await;
-        // Another job may have written it meanwhile.
-        let mut stored = sheet.stored.take().unwrap_or(stored);
-        let now = Timestamp::now();
-        let grown = match tags.filter(|_| plan::repository(&stored.stream).is_some()) {
-            Some(tags) => outcome::with_repository(&stored.stream, tags, self.settings.repository_tags_max, now),
-            None => stored.stream.clone(),
-        };
-        let (settled, news) = settle::settled(&*self.home, &grown, &self.settings, now).await?;
+    async fn whole(&self, mut stored: Stored, keyring: &Keyring) -> Result<(Stored, Verdict), HomeError> {
+        let mut verdict = Verdict::Done;
+        let mut grown = stored.stream.clone();
+        if let Some(repository) = plan::repository(&stored.stream) {
+            let insecure = stored.stream.metadata.annotations.get(plan::INSECURE).is_some_and(|value| value == "true");
+            match self.remote.tags(repository, insecure, keyring).await {
+                Ok(tags) => {
+                    let most = self.settings.repository_tags_max;
+                    grown = outcome::with_repository(&stored.stream, tags, most, Timestamp::now());
+                }
+                Err(error) => {
+                    verdict = verdict_of(&error);
+                    if is_refusal(error.reason) {
+                        self.home.keyring_was_refused(&stored.key().namespace);
+                    }
+                    let (reason, message) = (error.reason.to_string(), error.message);
+                    self.home.tell(&stored, &[News::Failed { tag: None, reason, message }]).await;
+                }
+            }
+        }
+        let (settled, news) = settle::settled(&*self.home, &grown, &self.settings, Timestamp::now()).await?;
         if settled != stored.stream {
             stored = self.home.write(&stored, &settled).await?;
         }
         if !news.is_empty() {
             self.home.tell(&stored, &news).await;
         }
-        sheet.stored = Some(stored);
-        Ok(verdict)
-    }
-
-    /// The tags of the repository of a stream, if it has one that is to be listed and can be.
-    async fn repository_tags(&self, stored: &Stored, keyring: &Keyring) -> (Option<Vec<String>>, Verdict) {
-        let Some(repository) = plan::repository(&stored.stream) else { return (None, Verdict::Done) };
-        let insecure = stored.stream.metadata.annotations.get(plan::INSECURE).is_some_and(|value| value == "true");
-        match self.remote.tags(repository, insecure, keyring).await {
-            Ok(tags) => (Some(tags), Verdict::Done),
-            Err(error) => {
-                let verdict = verdict_of(&error);
-                if is_refusal(error.reason) {
-                    self.home.keyring_was_refused(&stored.key().namespace);
-                }
-                let (reason, message) = (error.reason.to_string(), error.message);
-                self.home.tell(stored, &[News::Failed { tag: None, reason, message }]).await;
-                (None, verdict)
-            }
-        }
+        Ok((stored, verdict))
     }
 
     /// Asks for one tag, and keeps what is known of its images, so that no write names one that is not kept.
@@ -346,50 +329,48 @@ impl<H: Home, R: Remote> Worker<H, R> {
         Ok(Answer { imported: Imported { wanted, found }, verdict, is_refused })
     }
 
-    /// Puts answers into the stream, together with those of other jobs. Gives back the tags whose answers came too late.
-    async fn put(&self, key: &Key, desk: &Desk, answers: &[Answer]) -> Result<BTreeSet<String>, HomeError> {
-        desk.hand_in(answers.iter().map(|answer| answer.imported.clone()));
-        let mut sheet = desk.sheet.lock().await;
-        let results = desk.handed_in();
-        if !results.is_empty() {
-            let written = self.write(key, &mut sheet.stored, &results).await;
-            sheet.note(results, &written);
-        }
-        sheet.outcome(answers.iter().map(|answer| &*answer.imported.wanted.tag))
-    }
-
-    /// Puts results into the stream as it is now, which is `known` unless that is nothing or was changed.
-    async fn write(
-        &self,
-        key: &Key,
-        known: &mut Option<Stored>,
-        results: &[Imported],
-    ) -> Result<BTreeSet<String>, HomeError> {
+    /// Puts answers into the stream, as it is now. Gives back the stream, and the tags whose answers came too late.
+    async fn write(&self, mut stored: Stored, answers: &[Answer]) -> Result<(Stored, BTreeSet<String>), HomeError> {
+        let results: Vec<_> = answers.iter().map(|answer| answer.imported.clone()).collect();
         for _ in 0..WRITES_MAX {
-            let stored = match known.take() {
-                Some(stored) => stored,
-                None => self.read(key).await?,
-            };
             let in_use = if outcome::is_full(&stored.stream) {
-                self.home.images_in_use(&key.namespace).await?
+                self.home.images_in_use(&stored.key().namespace).await?
             } else {
                 BTreeSet::new()
             };
-            let outcome = outcome::apply(&stored.stream, results, Timestamp::now(), &in_use);
+            let outcome = outcome::apply(&stored.stream, &results, Timestamp::now(), &in_use);
             if outcome.stream == stored.stream {
-                *known = Some(stored);
-                return Ok(outcome.overtaken);
+                return Ok((stored, outcome.overtaken));
             }
             match self.home.write(&stored, &outcome.stream).await {
                 Ok(written) => {
                     self.home.tell(&written, &outcome.news).await;
-                    *known = Some(written);
-                    return Ok(outcome.overtaken);
+                    return Ok((written, outcome.overtaken));
                 }
-                Err(HomeError::Conflict(_)) => {}
+                Err(HomeError::Conflict(key)) => {
+                    stored = self.home.read(&key).await?.ok_or(HomeError::Gone(key))?;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(HomeError::Conflict(key.clone()))
+        Err(HomeError::Conflict(stored.key()))
+    }
+}
+
+impl Remote for registry::Client {
+    async fn fetch(&self, wanted: &Wanted, known: Option<&str>, keyring: &Keyring) -> Result<Fetched, FetchError> {
+        let wanted = registry::Wanted {
+            reference: &wanted.source,
+            whole_index: wanted.mode != ImportMode::Legacy,
+            insecure: wanted.insecure,
+            system: wanted.system.as_deref(),
+            architecture: wanted.architecture.as_deref(),
+            known,
+        };
+        registry::Client::fetch(self, &wanted, keyring).await
+    }
+
+    async fn tags(&self, repository: &str, insecure: bool, keyring: &Keyring) -> Result<Vec<String>, FetchError> {
+        registry::Client::tags(self, repository, insecure, keyring).await
     }
 }

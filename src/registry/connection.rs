@@ -163,11 +163,11 @@ impl Connections {
     /// Sends a request when it is its turn, and reads the answer.
     pub(super) async fn exchange(&self, request: Request<'_>, budget: &Budget) -> Result<Answer, Failure> {
         let lane = self.lanes.lane(&host_of(&request.url));
-        let _permit = lane.enter(request.shown).await.map_err(Failure::Limited)?;
+        let place = lane.enter(request.shown).await.map_err(Failure::Limited)?;
         let take = request.take;
         // In a box, as it is large and others have it in theirs.
         let response = budget.spend(Box::pin(self.follow(request))).await?;
-        self.read(response, take, budget).await
+        self.read(response, take, budget, place).await
     }
 
     /// Leaves a host alone that says so: for those credentials, if some were shown.
@@ -219,7 +219,15 @@ impl Connections {
         Err(Failure::Refused(format!("redirects more than {REDIRECTS_MAX} times")))
     }
 
-    async fn read(&self, mut response: Response, take: Take, budget: &Budget) -> Result<Answer, Failure> {
+    /// Reads a response. The place at its registry is kept while it comes, unless it is large: what is large may have to
+    /// wait for others, which have nothing to do with that registry.
+    async fn read(
+        &self,
+        mut response: Response,
+        take: Take,
+        budget: &Budget,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Answer, Failure> {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         let limit = match take {
@@ -229,7 +237,7 @@ impl Connections {
             }
             Take::Head(_) => REFUSAL_MAX,
         };
-        let mut permit = None;
+        let (mut place, mut permit) = (place, None);
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(Failure::Large(limit));
         }
@@ -239,6 +247,7 @@ impl Connections {
                 return Err(Failure::Large(limit));
             }
             if size > SMALL && permit.is_none() {
+                drop(place.take());
                 permit = Some(self.large.enter(&budget.tenant, &host_of(response.url())).await);
             }
             body.extend_from_slice(&chunk);

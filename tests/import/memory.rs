@@ -101,11 +101,6 @@ impl MemoryHome {
         self.state.lock().unwrap().news.clone()
     }
 
-    /// How often something was written.
-    pub fn writes(&self) -> u64 {
-        self.state.lock().unwrap().version
-    }
-
     /// How many writes were refused because the stream had changed.
     pub fn conflicts(&self) -> usize {
         self.state.lock().unwrap().conflicts

@@ -126,8 +126,12 @@ impl<'w> Walk<'w> {
             if metadata.is_dir() {
                 self.directory(&path, depth + 1);
             } else if metadata.is_file() && format_of(&path).is_some() {
-                if let Some(watches) = self.watches.as_mut().filter(|_| !is_link && metadata.dev() != device) {
-                    watches.is_untold(&path, "it is mounted");
+                if let Some(watches) = self.watches.as_mut() {
+                    if !is_link && metadata.dev() != device {
+                        watches.is_untold(&path, "it is mounted");
+                    } else if metadata.nlink() > 1 {
+                        watches.is_untold(&path, "it has another name, by which it may change");
+                    }
                 }
                 self.files.insert(path, Stamp::of(&metadata));
             }

@@ -96,16 +96,14 @@ impl Watches {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let watch = inotify::add_watch(&*self.inotify, path, flags).map_err(|error| match error {
+        let kind = statfs(path).map_err(|error| error.to_string())?.f_type;
+        if !u64::try_from(kind).is_ok_and(|kind| LOCAL.contains(&kind)) {
+            return Err("its file system does not tell".to_owned());
+        }
+        inotify::add_watch(&*self.inotify, path, flags).map_err(|error| match error {
             Errno::NOSPC => "no more folders can be watched, raise fs.inotify.max_user_watches".to_owned(),
             error => error.to_string(),
-        })?;
-        let kind = statfs(path).map_err(|error| error.to_string())?.f_type;
-        if u64::try_from(kind).is_ok_and(|kind| LOCAL.contains(&kind)) {
-            Ok(watch)
-        } else {
-            Err("its file system does not tell".to_owned())
-        }
+        })
     }
 
     /// Watches whatever makes the path of a folder lead to another one: the folders that its links stand in. Gives where it
