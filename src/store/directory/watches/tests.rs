@@ -64,13 +64,20 @@ fn every_way_to_change_a_file_is_told() {
         fs::write(folder.join("elsewhere/new.yaml"), STREAM).unwrap();
         fs::rename(folder.join("elsewhere/new.yaml"), folder.join("streams/a.yaml")).unwrap();
     });
-    watched.assert_told(2, |folder| {
-        fs::hard_link(folder.join("streams/a.yaml"), folder.join("streams/b.yaml")).unwrap();
-    });
+    watched.assert_told(2, |folder| fs::write(folder.join("streams/b.yaml"), STREAM).unwrap());
     watched.assert_told(1, |folder| fs::remove_file(folder.join("streams/b.yaml")).unwrap());
     let elsewhere = watched.path("elsewhere/other.yaml");
     fs::write(elsewhere, STREAM).unwrap();
     assert!(!watched.told.take(), "what is elsewhere is nothing");
+}
+
+#[test]
+fn file_with_another_name_is_looked_for() {
+    let mut watched = Watched::new(|folder| fs::write(folder.join("streams/a.yaml"), STREAM).unwrap());
+    fs::hard_link(watched.path("streams/a.yaml"), watched.path("elsewhere/b.yaml")).unwrap();
+    assert!(!watched.look(), "what is written by the other name is not told");
+    fs::remove_file(watched.path("elsewhere/b.yaml")).unwrap();
+    assert!(watched.look());
 }
 
 #[test]
