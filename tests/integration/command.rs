@@ -100,6 +100,8 @@ fn wrong_arguments_and_broken_surroundings_are_failures_with_a_next_step() {
 struct Logged {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
+    /// What was read of them, but for what was asked for.
+    passed: Vec<Value>,
 }
 
 impl Logged {
@@ -117,7 +119,7 @@ impl Logged {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut process = Self { child, lines };
+        let mut process = Self { child, lines, passed: Vec::new() };
         let serving = process.line("serving");
         (process, serving)
     }
@@ -129,7 +131,14 @@ impl Logged {
             if line["message"] == message {
                 return line;
             }
+            self.passed.push(line);
         }
+    }
+
+    /// The line with that message, which may have been there before another that was asked for.
+    fn line_whenever(&mut self, message: &str) -> Value {
+        let passed = self.passed.iter().position(|line| line["message"] == message);
+        passed.map(|place| self.passed.remove(place)).unwrap_or_else(|| self.line(message))
     }
 
     /// Ends it as Ctrl-C does; gives back its exit code and standard output.
@@ -215,7 +224,7 @@ fn webhook_without_an_api_server_waits_for_it_and_answers_nothing() {
     let certificate = ["--tls-cert", "certs/tls.crt", "--tls-key", "certs/tls.key", "--log-format", "json"];
     let (mut process, serving) =
         Logged::start(folder.path(), &[&["webhook", "--kubeconfig", "kubeconfig"][..], &certificate].concat());
-    let line = process.line("image streams cannot be read, not ready before they can");
+    let line = process.line_whenever("image streams cannot be read, not ready before they can");
     let error = line["error"].as_str().unwrap();
     assert!(error.starts_with("the API server cannot be reached: ") && error.contains("refused"), "{error}");
     let (status, text) = ask(&folder.path().join("certs/ca.crt"), &serving["webhook"], &pod_review(&["app:1"]));
