@@ -138,7 +138,10 @@ impl Logged {
     /// The line with that message, which may have been there before another that was asked for.
     fn line_whenever(&mut self, message: &str) -> Value {
         let passed = self.passed.iter().position(|line| line["message"] == message);
-        passed.map(|place| self.passed.remove(place)).unwrap_or_else(|| self.line(message))
+        match passed {
+            Some(place) => self.passed.remove(place),
+            None => self.line(message),
+        }
     }
 
     /// Ends it as Ctrl-C does; gives back its exit code and standard output.
