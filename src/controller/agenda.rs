@@ -5,9 +5,11 @@
 //! importing is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::stream::history;
 use crate::stream::plan::{self, Need};
 use crate::stream::pullspec::RegistryHost;
 use crate::stream::types::SpecTag;
@@ -59,6 +61,8 @@ pub enum Verdict {
 pub struct Due {
     /// The stream.
     pub key: Key,
+    /// Which time it is that something is taken out.
+    pub number: u64,
     /// Its tags, and perhaps [`WHOLE_STREAM`].
     pub tags: Vec<String>,
     /// The registry that is asked for them, or for the first of them if there are several; empty if none is.
@@ -83,7 +87,10 @@ struct Entry {
     /// `None`: not before the tag is changed.
     at: Option<Duration>,
     need: Need,
-    generation: i64,
+    /// Another one is asked for something else.
+    version: u64,
+    /// It was taken out as it is now. What is changed while it is out is another one, for which no verdict counts.
+    is_out: bool,
     /// How often in a row the registry failed.
     tries: u32,
     /// How often in a row the home did, or was faster.
@@ -99,7 +106,8 @@ struct Stream {
     registry: Arc<str>,
     /// Importable tags that need nothing.
     imported: usize,
-    is_running: bool,
+    /// The number of what is taken out of it.
+    out: Option<u64>,
 }
 
 type Slot = (Duration, Arc<Key>, Box<str>);
@@ -118,6 +126,8 @@ pub struct Agenda {
     budget: (f64, Duration),
     /// When the home was last back.
     back: Option<Duration>,
+    /// How often something was taken out.
+    taken: u64,
 }
 
 impl Agenda {
@@ -126,7 +136,7 @@ impl Agenda {
     pub fn new(rules: Rules) -> Self {
         let budget = (f64::from(rules.scheduled_per_minute) / 60.0 * BURST_SECONDS, Duration::ZERO);
         let (streams, urgent, routine) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { rules, registry_host: RegistryHost::Unknown, streams, urgent, routine, budget, back: None }
+        Self { rules, registry_host: RegistryHost::Unknown, streams, urgent, routine, budget, back: None, taken: 0 }
     }
 
     /// Streams whose status says another registry are to be settled.
@@ -141,22 +151,18 @@ impl Agenda {
         let key = self.streams.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| Arc::clone(known));
         let mut before = self.take(&key);
         let registry = plan::registry(stream).unwrap_or_default().into();
-        let mut after = Stream { registry, is_running: before.is_running, ..Stream::default() };
-        let is_served_elsewhere = self.registry_host.repository(stream) != stream.status.docker_image_repository;
-        let whole = (is_served_elsewhere || needs_settling(stream)).then_some((WHOLE_STREAM, Need::Asked, 0));
+        let mut after = Stream { registry, out: before.out, ..Stream::default() };
+        let whole = self.unsettled(stream).map(|version| (WHOLE_STREAM, Need::Asked, version));
         let tags = stream.spec.tags.iter().filter_map(|tag| {
             let need = plan::need(stream, tag)?;
-            Some((tag.name.as_str(), need, tag.generation.unwrap_or_default()))
+            Some((tag.name.as_str(), need, tag.generation.unwrap_or_default().cast_unsigned()))
         });
-        for (number, (tag, need, generation)) in whole.into_iter().chain(tags).enumerate() {
-            let known = before
-                .entries
-                .remove(tag)
-                .filter(|known| known.generation == generation && (need != Need::Asked || known.need == Need::Asked));
+        for (number, (tag, need, version)) in whole.into_iter().chain(tags).enumerate() {
+            let known = before.entries.remove(tag).filter(|known| known.is_for(need, version));
             let random = spread(random, number);
             let entry = match known {
                 Some(known) => Entry { need, ..known },
-                None => self.entry(need, generation, now, random),
+                None => entry(need, version, self.rules.interval, now, random),
             };
             after.entries.insert(tag.into(), entry);
         }
@@ -179,31 +185,34 @@ impl Agenda {
         let may_be_routine = self.budget.0 >= 1.0;
         let key = is_due(&self.urgent).or_else(|| is_due(&self.routine).filter(|_| may_be_routine))?;
         let mut stream = self.take(&key);
-        stream.is_running = true;
+        self.taken += 1;
+        stream.out = Some(self.taken);
         let mut tags = Vec::new();
-        for (tag, entry) in stream.entries.iter().filter(|(_, entry)| entry.at.is_some_and(|at| at <= now)) {
+        for (tag, entry) in stream.entries.iter_mut().filter(|(_, entry)| entry.at.is_some_and(|at| at <= now)) {
             if entry.need == Need::Scheduled {
                 if self.budget.0 < 1.0 {
                     continue;
                 }
                 self.budget.0 -= 1.0;
             }
+            entry.is_out = true;
             tags.push(tag.to_string());
         }
-        let due = Due { key: (*key).clone(), tags, registry: Arc::clone(&stream.registry) };
+        let due = Due { key: (*key).clone(), number: self.taken, tags, registry: Arc::clone(&stream.registry) };
         self.put(key, stream);
         Some(due)
     }
 
-    /// What was taken out is done, each tag with its verdict. What the stream looks like now is told by
+    /// What was taken out by that number is done, each tag with its verdict. What the stream looks like now is told by
     /// [`apply`](Self::apply), before or after.
-    pub fn finish(&mut self, key: &Key, verdicts: &[(String, Verdict)], now: Duration, random: u64) {
-        let Some((key, _)) = self.streams.get_key_value(key) else { return };
+    pub fn finish(&mut self, key: &Key, number: u64, verdicts: &[(String, Verdict)], now: Duration, random: u64) {
+        let known = self.streams.get_key_value(key);
+        let Some((key, _)) = known.filter(|(_, stream)| stream.out == Some(number)) else { return };
         let key = Arc::clone(key);
         let mut stream = self.take(&key);
-        stream.is_running = false;
+        stream.out = None;
         for (number, (tag, verdict)) in verdicts.iter().enumerate() {
-            let Some(entry) = stream.entries.get_mut(tag.as_str()) else { continue };
+            let Some(entry) = stream.entries.get_mut(tag.as_str()).filter(|entry| entry.is_out) else { continue };
             let random = spread(random, number);
             if *verdict == Verdict::Done && entry.need != Need::Scheduled {
                 stream.entries.remove(tag.as_str());
@@ -211,6 +220,7 @@ impl Agenda {
                 entry.end(*verdict, now, self.rules.interval, random);
             }
         }
+        stream.entries.values_mut().for_each(|entry| entry.is_out = false);
         self.put(key, stream);
     }
 
@@ -277,21 +287,31 @@ impl Agenda {
         states
     }
 
-    fn entry(&self, need: Need, generation: i64, now: Duration, random: u64) -> Entry {
-        let (at, tries) = match need {
-            Need::Asked => (now, 0),
-            // It failed before this process knew of it.
-            Need::Failed => (now + retry(0, random), 1),
-            // Nobody knows when it was looked at last; all of them together should not be looked at now.
-            Need::Scheduled => (now + share(self.rules.interval, random), 0),
-        };
-        Entry { at: Some(at), need, generation, tries, home_tries: 0, home: None }
-    }
-
     fn refill(&mut self, now: Duration) {
         let rate = f64::from(self.rules.scheduled_per_minute) / 60.0;
         let gained = now.saturating_sub(self.budget.1).as_secs_f64() * rate;
         self.budget = ((self.budget.0 + gained).min((rate * BURST_SECONDS).max(1.0)), now);
+    }
+
+    /// What there is to settle, as a number that is another one when that is something else: tags without a number, tags
+    /// that are copied from others and were not yet, a repository whose tags are not known yet, where it is served.
+    fn unsettled(&self, stream: &ImageStream) -> Option<u64> {
+        let is_unsettled = |tag: &&SpecTag| {
+            let generation = tag.generation.unwrap_or_default();
+            let is_copied = tag.from.is_some() && !plan::is_importable(tag);
+            generation == 0 || is_copied && generation > history::observed(stream.status.tag(&tag.name))
+        };
+        let tags = stream.spec.tags.iter().filter(is_unsettled).map(|tag| (&tag.name, tag.generation));
+        let tags: Vec<_> = tags.collect();
+        let elsewhere = self.registry_host.repository(stream);
+        let elsewhere = (elsewhere != stream.status.docker_image_repository).then_some(elsewhere);
+        let repository = plan::repository(stream);
+        if tags.is_empty() && elsewhere.is_none() && repository.is_none() {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        (tags, elsewhere, repository).hash(&mut hasher);
+        Some(hasher.finish())
     }
 
     /// Takes a stream out of everything; an empty one if it is not known.
@@ -308,7 +328,7 @@ impl Agenda {
     }
 
     fn put(&mut self, key: Arc<Key>, stream: Stream) {
-        for (tag, entry) in stream.entries.iter().filter(|_| !stream.is_running) {
+        for (tag, entry) in stream.entries.iter().filter(|_| stream.out.is_none()) {
             let slots = if entry.need == Need::Scheduled { &mut self.routine } else { &mut self.urgent };
             if let Some(at) = entry.at {
                 slots.insert((at, Arc::clone(&key), tag.clone()));
@@ -319,6 +339,15 @@ impl Agenda {
 }
 
 impl Entry {
+    /// It goes on if that is what is needed now: nothing else was asked for, and nobody else answered.
+    fn is_for(&self, need: Need, version: u64) -> bool {
+        let goes_on = match need {
+            Need::Asked => self.need == Need::Asked,
+            Need::Failed | Need::Scheduled => self.need != Need::Asked || self.is_out,
+        };
+        goes_on && self.version == version
+    }
+
     /// It was tried, and is not over.
     fn end(&mut self, verdict: Verdict, now: Duration, interval: Duration, random: u64) {
         let least = match verdict {
@@ -352,15 +381,16 @@ impl Entry {
     }
 }
 
-/// The stream has tags without a number, tags that are copied from others and were not yet, or a repository whose tags
-/// are not known yet.
-fn needs_settling(stream: &ImageStream) -> bool {
-    let is_unsettled = |tag: &SpecTag| {
-        let generation = tag.generation.unwrap_or_default();
-        let is_copied = tag.from.is_some() && !plan::is_importable(tag);
-        generation == 0 || is_copied && generation > crate::stream::history::observed(stream.status.tag(&tag.name))
+/// What is new.
+fn entry(need: Need, version: u64, interval: Duration, now: Duration, random: u64) -> Entry {
+    let (at, tries) = match need {
+        Need::Asked => (now, 0),
+        // It failed before this process knew of it, or somebody else was told so.
+        Need::Failed => (now + retry(0, random), 1),
+        // Nobody knows when it was looked at last; all of them together should not be looked at now.
+        Need::Scheduled => (now + share(interval, random), 0),
     };
-    plan::repository(stream).is_some() || stream.spec.tags.iter().any(is_unsettled)
+    Entry { at: Some(at), need, version, is_out: false, tries, home_tries: 0, home: None }
 }
 
 /// The wait after so many tries that failed before.

@@ -11,12 +11,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use self::trouble::{Teller, is_refusal, verdict_of, verdict_of_home};
+use self::trouble::{Teller, is_away, is_refusal, verdict_of, verdict_of_home};
 use super::agenda::{Agenda, Due, Rules, Verdict, WHOLE_STREAM};
 use super::queue::{Places, Queue};
 use super::settle;
@@ -122,6 +122,7 @@ struct Worker<H, R> {
 /// A job that has ended.
 struct Ended {
     key: Key,
+    number: u64,
     registry: Arc<str>,
     verdicts: Vec<(String, Verdict)>,
 }
@@ -164,10 +165,10 @@ impl<H: Home, R: Remote> Importer<H, R> {
                     }
                     None => return,
                 },
-                Some(Ended { key, registry, verdicts }) = jobs.next() => {
+                Some(Ended { key, number, registry, verdicts }) = jobs.next() => {
                     self.queue.end(&key.namespace, &registry);
                     let random = next(&self.random, &mut self.calls);
-                    self.agenda.finish(&key, &verdicts, self.began.elapsed(), random);
+                    self.agenda.finish(&key, number, &verdicts, self.began.elapsed(), random);
                 }
                 () = tokio::time::sleep_until(wake) => {}
                 _ = measuring.tick() => self.measure(),
@@ -225,7 +226,7 @@ fn next(random: &RandomState, calls: &mut u64) -> u64 {
 
 impl<H: Home, R: Remote> Worker<H, R> {
     async fn run(&self, due: Due) -> Ended {
-        let Due { key, tags, registry } = due;
+        let Due { key, number, tags, registry } = due;
         let mut verdicts = Vec::new();
         // What is not wanted any more is told by the change that made it so.
         let rest = match self.import(&key, &tags, &mut verdicts).await {
@@ -237,7 +238,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
         };
         let answered: BTreeSet<String> = verdicts.iter().map(|(tag, _)| tag.clone()).collect();
         verdicts.extend(tags.into_iter().filter(|tag| !answered.contains(tag)).map(|tag| (tag, rest)));
-        Ended { key, registry, verdicts }
+        Ended { key, number, registry, verdicts }
     }
 
     /// Imports tags of a stream. Each that is ended has its verdict then, also if others could not be.
@@ -252,13 +253,23 @@ impl<H: Home, R: Remote> Worker<H, R> {
         }
         let wanted = tags.iter().filter_map(|tag| plan::wanted(&stored.stream, tag, self.settings.default_mode));
         let mut wanted: VecDeque<Wanted> = wanted.collect();
-        while !wanted.is_empty() {
+        let mut trouble = None;
+        // Where the home is away, what a registry says could not be written down.
+        while !wanted.is_empty() && !trouble.as_ref().is_some_and(is_away) {
             // Gathered first: the compiler cannot tell that a future with an iterator that borrows may change threads.
             let next: Vec<Wanted> = wanted.drain(..wanted.len().min(ANSWERS_A_WRITE)).collect();
-            let answers: Vec<Answer> = stream::iter(next.into_iter().map(|wanted| self.ask(wanted, &keyring)))
-                .buffer_unordered(TAGS_AT_A_TIME)
-                .try_collect()
-                .await?;
+            let asked = stream::iter(next.into_iter().map(|wanted| self.ask(wanted, &keyring)));
+            let asked: Vec<_> = asked.buffer_unordered(TAGS_AT_A_TIME).collect().await;
+            let mut answers = Vec::new();
+            for asked in asked {
+                match asked {
+                    Ok(answer) => answers.push(answer),
+                    Err((tag, error)) => {
+                        verdicts.push((tag, verdict_of_home(&error)));
+                        trouble = trouble.filter(is_away).or(Some(error));
+                    }
+                }
+            }
             if answers.iter().any(|answer| answer.is_refused) {
                 self.home.keyring_was_refused(&key.namespace);
             }
@@ -271,7 +282,7 @@ impl<H: Home, R: Remote> Worker<H, R> {
                 (tag, verdict)
             }));
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     /// What concerns the stream and not one of its tags: where it is served, the tags of its repository, numbers, and
@@ -306,8 +317,9 @@ impl<H: Home, R: Remote> Worker<H, R> {
         Ok((stored, verdict))
     }
 
-    /// Asks for one tag, and keeps what is known of its images, so that no write names one that is not kept.
-    async fn ask(&self, wanted: Wanted, keyring: &Keyring) -> Result<Answer, HomeError> {
+    /// Asks for one tag, and keeps what is known of its images, so that no write names one that is not kept. If they
+    /// cannot be kept, that concerns only this tag.
+    async fn ask(&self, wanted: Wanted, keyring: &Keyring) -> Result<Answer, (String, HomeError)> {
         let began = Instant::now();
         let known = wanted.newest.as_deref().filter(|_| wanted.is_repeated);
         let fetched = self.remote.fetch(&wanted, known, keyring).await;
@@ -317,7 +329,8 @@ impl<H: Home, R: Remote> Worker<H, R> {
         let (found, verdict) = match fetched {
             Ok(Fetched { digest, pull_spec, images }) => {
                 if !images.is_empty() {
-                    self.home.keep_images(&images).await?;
+                    let kept = self.home.keep_images(&images).await;
+                    kept.map_err(|error| (wanted.tag.clone(), error))?;
                 }
                 (Found::Image { pull_spec, image: digest }, Verdict::Done)
             }

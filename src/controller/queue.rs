@@ -126,7 +126,7 @@ mod tests {
     use crate::stream::Key;
 
     fn due(namespace: &str, registry: &str, name: &str) -> Due {
-        Due { key: Key::new(namespace, name), tags: vec!["1".to_owned()], registry: registry.into() }
+        Due { key: Key::new(namespace, name), number: 1, tags: vec!["1".to_owned()], registry: registry.into() }
     }
 
     fn taken(queue: &mut Queue) -> Vec<String> {

@@ -144,6 +144,27 @@ async fn every_fault_ends_in_a_clear_condition_and_none_holds_up_another_stream(
     assert!(told.contains("signed") && !told.contains("s3cr3t"), "{told}");
 }
 
+/// More tags than one write takes; of one the image is more than an API server stores, say.
+#[tokio::test]
+async fn image_that_cannot_be_kept_holds_up_no_other_tag_of_its_stream() {
+    let (home, good, bad) = (MemoryHome::new(), TinyImage::new("good"), TinyImage::new("bad"));
+    let digests = [good.digest.clone(), bad.digest.clone()];
+    let answer = move |asked: &Asked| if asked.path.contains("/bad/") { bad.reply(asked) } else { good.reply(asked) };
+    let registry = Scripted::plain(answer).await;
+    home.refuses_image(&digests[1]);
+    let (good, bad) = (format!("{}/a/good:1", registry.host), format!("{}/a/bad/it:1", registry.host));
+    let names: Vec<_> = (0..60).map(|number| format!("good-{number:02}")).collect();
+    let tags = std::iter::once(("a-bad-one", &*bad)).chain(names.iter().map(|name| (&**name, &*good)));
+    home.put(stream("app", &tags.collect::<Vec<_>>(), &json!({"insecure": true})));
+    let mut running = JoinSet::new();
+    running.spawn(importer(&home, &Arc::new(client(|_| {}))));
+    let is_done = |home: &MemoryHome| names.iter().all(|name| result(&home.get("app"), name).is_some());
+    soon("all others are imported", home.until(is_done)).await;
+    let app = home.get("app");
+    assert!(names.iter().all(|name| result(&app, name) == Some(Ok(digests[0].clone()))));
+    assert_eq!(result(&app, "a-bad-one"), None);
+}
+
 #[tokio::test]
 async fn registry_that_is_silent_or_slow_is_given_up() {
     let home = MemoryHome::new();

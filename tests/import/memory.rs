@@ -48,6 +48,7 @@ struct State {
     followers: Vec<UnboundedSender<Change>>,
     keyrings: BTreeMap<String, Keyring>,
     images: BTreeSet<String>,
+    unwelcome: BTreeSet<String>,
     news: Vec<String>,
     conflicts: usize,
     version: u64,
@@ -99,6 +100,11 @@ impl MemoryHome {
 
     pub fn news(&self) -> Vec<String> {
         self.state.lock().unwrap().news.clone()
+    }
+
+    /// An image that is never kept.
+    pub fn refuses_image(&self, digest: &str) {
+        self.state.lock().unwrap().unwelcome.insert(digest.to_owned());
     }
 
     /// How many writes were refused because the stream had changed.
@@ -178,7 +184,11 @@ impl Home for MemoryHome {
     async fn keep_images(&self, images: &[Image]) -> Result<(), HomeError> {
         for image in images {
             tokio::task::yield_now().await;
-            self.state.lock().unwrap().images.insert(image.digest().to_owned());
+            let mut state = self.state.lock().unwrap();
+            if state.unwelcome.contains(image.digest()) {
+                return Err(HomeError::Refused(format!("{} is too large", image.digest())));
+            }
+            state.images.insert(image.digest().to_owned());
         }
         Ok(())
     }

@@ -30,8 +30,10 @@ fn due(agenda: &mut Agenda, now: Duration) -> Option<Vec<String>> {
     agenda.next(now).map(|due| due.tags)
 }
 
+/// What was taken out last is done, with that verdict for all of it.
 fn finish(agenda: &mut Agenda, verdict: Verdict, now: Duration) {
-    agenda.finish(&Key::new("demo", "app"), &[("1".to_owned(), verdict)], now, 7 << 60);
+    let verdicts = [WHOLE_STREAM, "1", "2"].map(|tag| (tag.to_owned(), verdict));
+    agenda.finish(&Key::new("demo", "app"), agenda.taken, &verdicts, now, 7 << 60);
 }
 
 #[test]
@@ -46,14 +48,70 @@ fn what_is_asked_for_is_due_at_once_and_once() {
 }
 
 #[test]
-fn change_while_it_runs_is_due_afterwards() {
+fn change_while_it_runs_is_due_afterwards_whatever_became_of_what_was_before() {
+    for verdict in [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never, Verdict::Away(None)] {
+        let mut agenda = Agenda::new(RULES);
+        agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+        agenda.next(SECOND).unwrap();
+        agenda.apply(&stream("app", 3, Some(2), None, false), SECOND, 0);
+        assert_eq!(due(&mut agenda, SECOND), None);
+        finish(&mut agenda, verdict, SECOND);
+        assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]), "{verdict:?}");
+        finish(&mut agenda, Verdict::Done, SECOND);
+        assert_eq!(agenda.wake(), None);
+    }
+}
+
+#[test]
+fn change_while_it_runs_that_was_answered_too_is_over() {
     let mut agenda = Agenda::new(RULES);
-    agenda.apply(&stream("app", 2, None, None, false), SECOND, 0);
+    agenda.apply(&stream("app", 2, None, None, true), SECOND, 0);
     agenda.next(SECOND).unwrap();
-    agenda.apply(&stream("app", 3, Some(2), None, false), SECOND, 0);
-    assert_eq!(due(&mut agenda, SECOND), None);
-    agenda.finish(&Key::new("demo", "app"), &[], SECOND, 0);
-    assert_eq!(due(&mut agenda, SECOND), Some(vec!["1".to_owned()]));
+    agenda.apply(&stream("app", 3, None, None, true), SECOND, 0);
+    agenda.apply(&stream("app", 3, Some(3), None, true), SECOND, u64::MAX);
+    finish(&mut agenda, Verdict::Done, SECOND);
+    assert!(agenda.wake().unwrap() > INTERVAL * 9 / 10);
+    agenda.apply(&stream("app", 4, None, None, true), SECOND, 0);
+    agenda.next(SECOND).unwrap();
+    agenda.apply(&stream("app", 5, None, None, true), SECOND, 0);
+    agenda.apply(&stream("app", 5, None, Some(5), true), SECOND, u64::MAX);
+    finish(&mut agenda, Verdict::Later(None), SECOND);
+    assert!(agenda.wake().unwrap() > RETRY_FIRST * 9 / 10);
+}
+
+#[test]
+fn what_is_to_be_settled_anew_while_it_runs_is_due_afterwards() {
+    let (mut agenda, mut stream) = (Agenda::new(RULES), stream("app", 2, Some(2), None, false));
+    stream.spec.docker_image_repository = "q.io/a".into();
+    agenda.apply(&stream, SECOND, 0);
+    let whole = Some(vec![WHOLE_STREAM.to_owned()]);
+    assert_eq!(due(&mut agenda, SECOND), whole);
+    // The same once more is no news; what failed for it waits.
+    agenda.apply(&stream, SECOND, 0);
+    finish(&mut agenda, Verdict::Later(None), SECOND);
+    let now = agenda.wake().unwrap();
+    assert!(now > SECOND + RETRY_FIRST / 2);
+    assert_eq!(due(&mut agenda, now), whole);
+    let mut copy = stream.spec.tags[0].clone();
+    (copy.name, copy.reference) = ("2".to_owned(), true);
+    stream.spec.tags.push(copy);
+    agenda.apply(&stream, now, 0);
+    finish(&mut agenda, Verdict::Done, now);
+    assert_eq!(due(&mut agenda, now), whole);
+}
+
+#[test]
+fn stream_that_is_deleted_and_made_anew_while_it_runs_hears_nothing_of_the_one_before() {
+    let (mut agenda, key) = (Agenda::new(RULES), Key::new("demo", "app"));
+    agenda.apply(&stream("app", 1, None, None, false), SECOND, 0);
+    let before = agenda.next(SECOND).unwrap();
+    agenda.delete(&key);
+    agenda.apply(&stream("app", 1, None, None, false), SECOND, 0);
+    let after = agenda.next(SECOND).unwrap();
+    agenda.finish(&key, before.number, &[("1".to_owned(), Verdict::Done)], SECOND, 0);
+    assert_eq!((agenda.states().pending, due(&mut agenda, SECOND)), (1, None));
+    agenda.finish(&key, after.number, &[("1".to_owned(), Verdict::Done)], SECOND, 0);
+    assert_eq!(agenda.states().pending, 0);
 }
 
 #[test]
@@ -183,7 +241,7 @@ fn what_is_on_schedule_comes_as_slowly_as_ever_when_the_home_is_back() {
     for _ in &names {
         now = agenda.wake().unwrap().max(now);
         let due = agenda.next(now).unwrap();
-        agenda.finish(&due.key, &[("1".to_owned(), Verdict::Away(Some(HOME_LONGEST)))], now, 0);
+        agenda.finish(&due.key, due.number, &[("1".to_owned(), Verdict::Away(Some(HOME_LONGEST)))], now, 0);
     }
     now += HOME_LONGEST;
     agenda.home_is_back(now);
@@ -229,7 +287,8 @@ fn schedule_is_spread_and_bounded_in_each_minute() {
             let now = Duration::from_secs(minute * 60 + second);
             while let Some(due) = agenda.next(now) {
                 count += due.tags.len();
-                agenda.finish(&due.key, &[("1".to_owned(), Verdict::Done)], now, count as u64 * 0x9e37_79b9_7f4a);
+                let random = count as u64 * 0x9e37_79b9_7f4a;
+                agenda.finish(&due.key, due.number, &[("1".to_owned(), Verdict::Done)], now, random);
             }
         }
         per_minute.push(count);
@@ -263,7 +322,7 @@ fn stream_whose_status_says_another_registry_is_settled() {
     assert_eq!(due(&mut agenda, SECOND), Some(vec![WHOLE_STREAM.to_owned()]));
     stream.status.docker_image_repository = "reg.io/demo/app".into();
     agenda.apply(&stream, SECOND, 0);
-    agenda.finish(&stream.key(), &[(WHOLE_STREAM.to_owned(), Verdict::Done)], SECOND, 0);
+    finish(&mut agenda, Verdict::Done, SECOND);
     assert_eq!(due(&mut agenda, SECOND), None);
 
     let mut agenda = Agenda::new(RULES).served_at(RegistryHost::Nowhere);
@@ -300,11 +359,11 @@ proptest! {
                 _ => if let Some(due) = running.pop() {
                     let verdict = [Verdict::Done, Verdict::Again, Verdict::Later(None), Verdict::Never, Verdict::Away(None), Verdict::Refused][usize::from(name)];
                     let verdicts: Vec<_> = due.tags.iter().map(|tag| (tag.clone(), verdict)).collect();
-                    agenda.finish(&due.key, &verdicts, now, random);
+                    agenda.finish(&due.key, due.number, &verdicts, now, random);
                 },
             }
             let slots = agenda.urgent.len() + agenda.routine.len();
-            let entries: usize = agenda.streams.values().filter(|stream| !stream.is_running)
+            let entries: usize = agenda.streams.values().filter(|stream| stream.out.is_none())
                 .map(|stream| stream.entries.values().filter(|entry| entry.at.is_some()).count()).sum();
             prop_assert_eq!(slots, entries);
         }

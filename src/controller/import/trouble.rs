@@ -23,6 +23,11 @@ pub(super) fn verdict_of_home(error: &HomeError) -> Verdict {
     }
 }
 
+/// No other stream or image would fare better there for now.
+pub(super) fn is_away(error: &HomeError) -> bool {
+    matches!(error, HomeError::Unavailable(_) | HomeError::Busy(..))
+}
+
 pub(super) fn verdict_of(error: &FetchError) -> Verdict {
     match error.retry {
         Retry::Never => Verdict::Never,
