@@ -14,7 +14,7 @@ use crate::support::{Server, until};
 use crate::upstream::{MANIFEST_TYPE, Upstream};
 
 /// `pinstream serve` with a registry in front of that one.
-fn serve(upstream: &Upstream, arguments: &[&str], htpasswd: &str) -> Server {
+pub fn serve(upstream: &Upstream, arguments: &[&str], htpasswd: &str) -> Server {
     let fixed = ["--no-import", "--registry-listen", "127.0.0.1:0", "--storage", "kept"];
     Server::start(&[&fixed[..], arguments].concat(), |folder| {
         fs::write(folder.join("streams/app.json"), upstream.stream().to_string()).unwrap();

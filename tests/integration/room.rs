@@ -1,15 +1,13 @@
 //! A file system of a few hundred KiB, to be full: in a mount namespace that only the server that is tested is in.
 
-use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{Server, leave_out};
+use crate::namespace::namespace;
+use crate::support::Server;
 
-/// Says that it is a failure if nothing can be mounted here.
-const REQUIRED: &str = "PINSTREAM_TEST_MOUNTS";
 /// What takes the room.
 const FILLER: &str = "filler";
 /// What a file of one byte takes.
@@ -21,33 +19,20 @@ shift 2; exec "$@""#;
 
 /// How a program gets into a mount namespace of its own, in which it may mount.
 pub struct Room {
-    namespace: &'static [&'static str],
+    namespace: Vec<&'static str>,
 }
 
 impl Room {
-    /// `None` where nothing can be mounted, unless `PINSTREAM_TEST_MOUNTS` says that it must not be.
+    /// `None` where nothing can be mounted, if that is not required.
     pub fn find() -> Option<Self> {
-        let required = env::var(REQUIRED).unwrap_or_default();
-        assert!(["", "required"].contains(&required.as_str()), "{REQUIRED} can only be `required`");
-        let ways: [&[&str]; 2] = [&["unshare", "--user", "--map-root-user", "--mount"], &["unshare", "--mount"]];
-        let can_mount = |way: &&&[&str]| {
-            let mount = Command::new(way[0]).args(&way[1..]).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
-            mount.is_ok_and(|output| output.status.success())
-        };
-        let Some(namespace) = ways.iter().find(can_mount) else {
-            let missing = "nothing can be mounted here: no unshare, or no right to use it";
-            assert!(required.is_empty(), "{missing}");
-            leave_out(missing);
-            return None;
-        };
-        Some(Self { namespace })
+        namespace("--mount", &["mount", "-t", "tmpfs", "none", "/mnt"]).map(|namespace| Self { namespace })
     }
 
     /// Starts a server whose `streams` and `room` are on a file system with these options, and full at once if `is_full`.
     /// `prepare` is given the folder that they are made from.
     pub fn serve(&self, options: &str, is_full: bool, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Server {
         let script = ["sh", "-c", SCRIPT, "sh", options, if is_full { "full" } else { "" }];
-        Server::start_by(&[self.namespace, &script].concat(), arguments, |folder| {
+        Server::start_by(&[&self.namespace[..], &script].concat(), arguments, |folder| {
             fs::remove_dir(folder.join("streams")).unwrap();
             std::os::unix::fs::symlink("room/streams", folder.join("streams")).unwrap();
             fs::create_dir(folder.join("room")).unwrap();
