@@ -5,7 +5,7 @@
 //! importing is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ struct Entry {
     /// `None`: not before the tag is changed.
     at: Option<Duration>,
     need: Need,
-    /// Another one is asked for something else.
+    /// Another one is asked for something else: another generation of the tag, or the tag of another stream.
     version: u64,
     /// It was taken out as it is now. What is changed while it is out is another one, for which no verdict counts.
     is_out: bool,
@@ -155,7 +155,7 @@ impl Agenda {
         let whole = self.unsettled(stream).map(|version| (WHOLE_STREAM, Need::Asked, version));
         let tags = stream.spec.tags.iter().filter_map(|tag| {
             let need = plan::need(stream, tag)?;
-            Some((tag.name.as_str(), need, tag.generation.unwrap_or_default().cast_unsigned()))
+            Some((tag.name.as_str(), need, fingerprint(&(uid(stream), tag.generation))))
         });
         for (number, (tag, need, version)) in whole.into_iter().chain(tags).enumerate() {
             let known = before.entries.remove(tag).filter(|known| known.is_for(need, version));
@@ -309,9 +309,7 @@ impl Agenda {
         if tags.is_empty() && elsewhere.is_none() && repository.is_none() {
             return None;
         }
-        let mut hasher = DefaultHasher::new();
-        (tags, elsewhere, repository).hash(&mut hasher);
-        Some(hasher.finish())
+        Some(fingerprint(&(uid(stream), tags, elsewhere, repository)))
     }
 
     /// Takes a stream out of everything; an empty one if it is not known.
@@ -393,6 +391,18 @@ fn entry(need: Need, version: u64, interval: Duration, now: Duration, random: u6
     Entry { at: Some(at), need, version, is_out: false, tries, home_tries: 0, home: None }
 }
 
+/// Another one for another stream of the same name, on a cluster.
+fn uid(stream: &ImageStream) -> Option<&str> {
+    stream.metadata.other.get("uid")?.as_str()
+}
+
+/// The same for what is the same.
+fn fingerprint(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The wait after so many tries that failed before.
 fn retry(tries: u32, random: u64) -> Duration {
     doubled(RETRY_FIRST, RETRY_LONGEST, tries, random)
@@ -423,5 +433,7 @@ fn spread(random: u64, number: usize) -> u64 {
     random.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
