@@ -11,13 +11,16 @@ use tokio::time::Instant;
 
 /// For so long nobody has to make room: a client that means to ask for something has done so by then.
 const GRACE: Duration = Duration::from_millis(500);
+/// So many newcomers are few, whatever became of them. What is known of one keeps the memory of its task, some 10 KB.
+const FEW: usize = 64;
 
 /// All places.
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    limit: usize,
     /// Those who had not asked for anything yet when they came, oldest first; some have since, and some are gone.
     newcomers: VecDeque<Newcomer>,
+    /// At how many of them those are forgotten who have, or are: at twice as many as there were not then.
+    many: usize,
 }
 
 struct Newcomer {
@@ -42,7 +45,7 @@ enum Held {
 impl Places {
     pub(super) fn new(limit: usize) -> Self {
         let free = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { free, limit, newcomers: VecDeque::new() }
+        Self { free, newcomers: VecDeque::new(), many: FEW }
     }
 
     /// Takes a place. Says whether another had to make room for it. `None` if there is none.
@@ -55,8 +58,9 @@ impl Places {
 
     /// That task has the place.
     pub(super) fn given(&mut self, place: &Arc<Place>, task: AbortHandle) {
-        if self.newcomers.len() >= self.limit.saturating_mul(2) {
+        if self.newcomers.len() >= self.many {
             self.newcomers.retain(|newcomer| newcomer.place.upgrade().is_some_and(|place| place.is_new()));
+            self.many = FEW.max(self.newcomers.len() * 2);
         }
         self.newcomers.push_back(Newcomer { place: Arc::downgrade(place), task, since: Instant::now() });
     }
@@ -155,8 +159,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_kept_of_those_who_are_gone_or_have_asked() {
-        let mut room = Room::new(10);
-        let silent = room.come().unwrap().0;
+        let mut room = Room::new(10_000);
+        let silent: Vec<_> = (0..100).map(|_| room.come().unwrap().0).collect();
         for _ in 0..1000 {
             let (place, displaced) = room.come().unwrap();
             assert!(!displaced);
@@ -164,6 +168,7 @@ mod tests {
             room.places.newcomers.back().unwrap().task.abort();
             room.tasks.join_next().await;
         }
-        assert!(room.places.newcomers.len() <= 20 && silent.upgrade().unwrap().is_new());
+        assert!(room.places.newcomers.len() <= 2 * silent.len());
+        assert!(silent.iter().all(|place| place.upgrade().unwrap().is_new()));
     }
 }
