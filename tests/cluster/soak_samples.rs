@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::pinstream::ask;
@@ -13,6 +14,8 @@ const MEMORY: f64 = 0.02;
 /// By how much anyway, and by how much more in the first minutes, in which what an allocator keeps is not all there yet.
 const KEPT: (f64, f64) = (1024.0 * 1024.0, 3.0 * 1024.0 * 1024.0);
 const FIRST: Duration = Duration::from_mins(10);
+/// How long it may take to come to rest; a quarter of what is shorter than four times that.
+const REST: Duration = Duration::from_mins(5);
 /// By how many descriptors, threads or tasks a process may have more after the load than before.
 const LEFT: f64 = 3.0;
 
@@ -68,14 +71,14 @@ impl Samples {
         left
     }
 
-    /// The memory that is more in the last quarter than it was in the second, in the mean, by more than it may. The first
-    /// quarter is for coming to rest.
+    /// The memory that is more in the last quarter than it was once it had come to rest, in the mean, by more than it may.
     pub fn growth(&self) -> Vec<String> {
         let mut grown = Vec::new();
         for (process, samples) in &self.under_load {
-            let (before, now) = (mean(samples, 0, 1), mean(samples, 0, 3));
-            let length = samples.last().map(|sample| sample.after).unwrap_or_default().max(FIRST);
-            let most = before * (1.0 + MEMORY) + KEPT.0 + KEPT.1 * FIRST.div_duration_f64(length);
+            let length = end(samples);
+            let rest = REST.min(length / 4);
+            let (before, now) = (mean(samples, 0, rest..=2 * rest), mean(samples, 0, 3 * length / 4..=length));
+            let most = before * (1.0 + MEMORY) + KEPT.0 + KEPT.1 * FIRST.div_duration_f64(length.max(FIRST));
             // What was not to be read is no good sign either.
             if now.is_nan() || before.is_nan() || now > most {
                 grown.push(format!("memory of {process}: {before:.0}, then {now:.0}"));
@@ -85,11 +88,13 @@ impl Samples {
     }
 }
 
-/// Of a quarter of the time, which is numbered from 0.
-fn mean(samples: &[Sample], measure: usize, quarter: u32) -> f64 {
-    let end = samples.last().map(|sample| sample.after).unwrap_or_default();
-    let is_within = |sample: &&Sample| (quarter * end / 4..=(quarter + 1) * end / 4).contains(&sample.after);
-    let values: Vec<f64> = samples.iter().filter(is_within).map(|sample| sample.values[measure]).collect();
+fn end(samples: &[Sample]) -> Duration {
+    samples.last().map(|sample| sample.after).unwrap_or_default()
+}
+
+fn mean(samples: &[Sample], measure: usize, time: RangeInclusive<Duration>) -> f64 {
+    let within = samples.iter().filter(|sample| time.contains(&sample.after));
+    let values: Vec<f64> = within.map(|sample| sample.values[measure]).collect();
     values.iter().sum::<f64>() / f64::from(u32::try_from(values.len()).unwrap())
 }
 
@@ -97,8 +102,10 @@ impl fmt::Display for Samples {
     /// A table: the mean of each quarter, and the most.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (process, samples) in &self.under_load {
+            let quarter = end(samples) / 4;
             for (measure, name) in MEASURES.iter().enumerate() {
-                let quarters = [0, 1, 2, 3].map(|quarter| format!("{:12.0}", mean(samples, measure, quarter))).concat();
+                let quarters = [0, 1, 2, 3].map(|number| number * quarter..=(number + 1) * quarter);
+                let quarters = quarters.map(|time| format!("{:12.0}", mean(samples, measure, time))).concat();
                 let most = samples.iter().map(|sample| sample.values[measure]).fold(0.0, f64::max);
                 writeln!(formatter, "{process:48} {name:30} {quarters}   at most {most:.0}")?;
             }
